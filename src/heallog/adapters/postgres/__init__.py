@@ -1,0 +1,1 @@
+"""PostgreSQL 15 to 18: SQLAlchemy describes, asyncpg executes."""

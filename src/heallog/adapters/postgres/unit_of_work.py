@@ -1,0 +1,103 @@
+"""One transaction on one connection."""
+
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from types import TracebackType
+from typing import Self
+
+from sqlalchemy import BigInteger, Text, bindparam, func, select
+
+from heallog.adapters.postgres import audit
+from heallog.adapters.postgres.accounts import AccountRepository
+from heallog.adapters.postgres.database import Database, Statement, Transaction
+from heallog.adapters.postgres.patients import PatientRepository
+from heallog.adapters.postgres.practices import PracticeRepository
+from heallog.adapters.postgres.records import RecordRepository
+from heallog.adapters.postgres.schema import metadata
+from heallog.adapters.postgres.sessions import SessionRepository
+from heallog.adapters.postgres.versions import VersionReads
+from heallog.application.ports.world import Ears
+from heallog.domain.audit import AuditEntry
+from heallog.domain.errors import DomainError
+from heallog.domain.events import Event
+
+EXCLUSIVE = Statement(
+    select(
+        func.pg_advisory_xact_lock(
+            func.hashtextextended(bindparam("what", type_=Text), bindparam("seed", 0x4EA1, type_=BigInteger))
+        )
+    )
+)
+
+
+class PostgresUnitOfWork:
+    """READ COMMITTED: use cases lock what they read before they decide."""
+
+    patients: PatientRepository
+    records: RecordRepository
+    versions: VersionReads
+    accounts: AccountRepository
+    practices: PracticeRepository
+    sessions: SessionRepository
+
+    def __init__(self, database: Database, ears: Ears) -> None:
+        self._database = database
+        self._ears = ears
+        self._events: list[Event] = []
+        self._stack = AsyncExitStack()
+        self._transaction: Transaction | None = None
+        self._open = False
+
+    async def __aenter__(self) -> Self:
+        transaction = await self._stack.enter_async_context(self._database.connection())
+        self._transaction = transaction
+        try:
+            await transaction.run("BEGIN")
+        except BaseException:
+            await self._stack.aclose()
+            raise
+        self._open = True
+        self.patients = PatientRepository(transaction)
+        self.records = RecordRepository(transaction)
+        self.versions = VersionReads(transaction)
+        self.accounts = AccountRepository(transaction)
+        self.practices = PracticeRepository(transaction)
+        self.sessions = SessionRepository(transaction)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if self._open:
+                self._open = False
+                await self._current.run("ROLLBACK")
+        except DomainError:
+            if error is None:
+                raise
+        finally:
+            await self._stack.aclose()
+
+    @property
+    def _current(self) -> Transaction:
+        if self._transaction is None:
+            raise RuntimeError("the unit of work was not entered")
+        return self._transaction
+
+    async def audit(self, entries: Sequence[AuditEntry]) -> None:
+        await audit.add(self._current, entries)
+
+    async def exclusive(self, practice_id: str, work: str) -> None:
+        await self._current.fetch(EXCLUSIVE, what=f"{practice_id}/{work}")
+
+    def tell(self, event: Event) -> None:
+        self._events.append(event)
+
+    async def commit(self) -> None:
+        await self._current.run("COMMIT")
+        self._open = False
+        for event in self._events:
+            self._ears(event)
+
+
+__all__ = ["PostgresUnitOfWork", "metadata"]

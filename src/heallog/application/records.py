@@ -1,0 +1,157 @@
+"""Use cases of records."""
+
+from collections.abc import Sequence
+
+from heallog.application.ports.records import RecordFilter, RecordReads
+from heallog.application.ports.unit_of_work import UnitOfWorkFactory
+from heallog.application.ports.versions import VersionReads
+from heallog.application.ports.world import Clock, Ids
+from heallog.application.versions import NO_REASON, Content, Versions, Why
+from heallog.domain import records
+from heallog.domain.access import Actor, Permission, authorise
+from heallog.domain.errors import AlreadyExists, FieldError, InvalidFields, NotFound
+from heallog.domain.fields import decode, same
+from heallog.domain.versions import Change, Collection, Difference, Head, Seen, Version, unborn
+
+
+class Records:
+    """Create, change, sign, amend, mark as error, delete, restore, revert; read, list, and look back."""
+
+    def __init__(
+        self, uow: UnitOfWorkFactory, reads: RecordReads, versions: VersionReads, clock: Clock, ids: Ids
+    ) -> None:
+        self._uow = uow
+        self._reads = reads
+        self._ids = ids
+        self._versions = Versions(Collection.RECORDS, uow, versions, clock, ids)
+
+    async def create(
+        self, actor: Actor, patient_id: str, body: Content, record_id: str | None = None, why: Why = NO_REASON
+    ) -> Head:
+        """A new draft. With the caller's own id, the same content again answers as the first time did."""
+        authorise(actor, Permission.WRITE_RECORDS)
+        content = records.new(body)
+        contribution = self._versions.contribution(actor)
+        record_id = record_id or self._ids()
+        head = unborn(actor.practice_id, Collection.RECORDS, record_id, patient_id, contribution.at)
+        try:
+            async with self._uow() as uow:
+                if not await uow.patients.present(actor.practice_id, [patient_id]):
+                    raise NotFound("there is no such patient")
+                return await self._versions.write(uow, contribution, "create", head, content, Change.CREATION, why)
+        except AlreadyExists:
+            existing = await self._reads.get(actor.practice_id, record_id)
+            if (
+                existing
+                and (existing.version, existing.patient_id) == (1, patient_id)
+                and existing.content
+                and same(decode(existing.content), content)
+            ):
+                return existing
+            raise
+
+    async def get(self, actor: Actor, record_id: str) -> Head:
+        """The head. Raises `NotFound`, `Deleted`."""
+        authorise(actor, Permission.READ_RECORDS)
+        head = await self._reads.get(actor.practice_id, record_id)
+        if head is None:
+            raise self._versions.missing()
+        if head.deleted:
+            head.fields()
+        return head
+
+    async def of_patient(
+        self, actor: Actor, patient_id: str, chosen: RecordFilter, *, after: str | None, limit: int
+    ) -> Sequence[Head]:
+        """A patient's records, the latest first."""
+        authorise(actor, Permission.READ_RECORDS)
+        heads = await self._reads.of_patient(actor.practice_id, patient_id, chosen, after=after, limit=limit)
+        if heads is None:
+            raise NotFound("there is no such patient")
+        return heads
+
+    async def change(self, actor: Actor, record_id: str, changes: Content, seen: Seen, why: Why = NO_REASON) -> Head:
+        """Set or take away (`null`) some fields of a draft."""
+        authorise(actor, Permission.WRITE_RECORDS)
+        return await self._versions.change(
+            actor,
+            record_id,
+            seen,
+            lambda content, _: records.changed(content, changes),
+            action="change",
+            change=Change.MODIFICATION,
+            why=why,
+            changes=changes,
+        )
+
+    async def sign(self, actor: Actor, record_id: str, seen: Seen, why: Why = NO_REASON) -> Head:
+        """From draft to signed. From here on only amendments."""
+        authorise(actor, Permission.SIGN_RECORDS)
+        return await self._versions.change(
+            actor,
+            record_id,
+            seen,
+            lambda content, contribution: records.signed(content, actor.account_id, contribution.at),
+            action="sign",
+            change=Change.SIGNATURE,
+            why=why,
+        )
+
+    async def amend(self, actor: Actor, record_id: str, changes: Content, seen: Seen, why: Why) -> Head:
+        """Change signed content, with a reason."""
+        authorise(actor, Permission.SIGN_RECORDS)
+        _with_reason(why)
+        return await self._versions.change(
+            actor,
+            record_id,
+            seen,
+            lambda content, _: records.amended(content, changes),
+            action="amend",
+            change=Change.AMENDMENT,
+            why=why,
+            changes=changes,
+        )
+
+    async def retract(self, actor: Actor, record_id: str, seen: Seen, why: Why) -> Head:
+        """Mark as entered in error, with a reason. The record stays and says so."""
+        authorise(actor, Permission.SIGN_RECORDS)
+        _with_reason(why)
+        return await self._versions.change(
+            actor,
+            record_id,
+            seen,
+            lambda content, _: records.retracted(content),
+            action="entered-in-error",
+            change=Change.AMENDMENT,
+            why=why,
+        )
+
+    async def delete(self, actor: Actor, record_id: str, seen: Seen, why: Why = NO_REASON) -> Head:
+        authorise(actor, Permission.DELETE_RECORDS)
+        return await self._versions.delete(actor, record_id, seen, why)
+
+    async def restore(self, actor: Actor, record_id: str, seen: Seen, why: Why = NO_REASON) -> Head:
+        authorise(actor, Permission.DELETE_RECORDS)
+        return await self._versions.restore(actor, record_id, seen, why)
+
+    async def revert(self, actor: Actor, record_id: str, seen: Seen, to: int, why: Why) -> Head:
+        """Append the content of version `to` of a draft."""
+        authorise(actor, Permission.WRITE_RECORDS)
+        return await self._versions.revert(actor, record_id, seen, to, records.reverted, why)
+
+    async def history(self, actor: Actor, record_id: str, before: int | None, limit: int) -> Sequence[Version]:
+        authorise(actor, Permission.READ_RECORDS)
+        return await self._versions.history(actor, record_id, before, limit)
+
+    async def version(self, actor: Actor, record_id: str, number: int) -> Version:
+        authorise(actor, Permission.READ_RECORDS)
+        return await self._versions.numbered(actor, record_id, number)
+
+    async def differences(self, actor: Actor, record_id: str, one: int, other: int) -> list[Difference]:
+        authorise(actor, Permission.READ_RECORDS)
+        return await self._versions.differences(actor, record_id, one, other)
+
+
+def _with_reason(why: Why) -> None:
+    if not (why.reason or "").strip():
+        raise InvalidFields([FieldError("reason", "required", "is required: say why")])

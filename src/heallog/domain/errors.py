@@ -1,0 +1,139 @@
+"""Every refusal that HealLog can utter, each with a stable code.
+
+A code is part of the interface: clients branch on it, messages are for people. The HTTP status of a code is
+decided in one place, `entrypoints/http/errors.py`.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+
+@dataclass(frozen=True, slots=True)
+class FieldError:
+    """One thing wrong with one field. `field` is a path such as `values.systolic.unit` or `tags.3`."""
+
+    field: str
+    code: str
+    message: str
+
+    def as_dict(self) -> dict[str, str]:
+        return {"field": self.field, "code": self.code, "message": self.message}
+
+
+class DomainError(Exception):
+    """A refusal with a stable `code`, a message for a person, and optionally the field and context it is about."""
+
+    code: ClassVar[str]
+
+    def __init__(self, message: str, *, field: str | None = None, context: Mapping[str, Any] | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.field = field
+        self.context = dict(context or {})
+
+
+class InvalidFields(DomainError):
+    """One or more fields break their rules. All of them are in `context["errors"]`, the first in `field`."""
+
+    code = "INVALID_FIELDS"
+
+    def __init__(self, errors: Sequence[FieldError]) -> None:
+        first = errors[0]
+        more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
+        super().__init__(
+            f"{first.field}: {first.message}{more}" if first.field else f"{first.message}{more}",
+            field=first.field or None,
+            context={"errors": [error.as_dict() for error in errors]},
+        )
+        self.errors = tuple(errors)
+
+
+class MalformedJson(DomainError):
+    """The bytes are not one JSON value in UTF-8."""
+
+    code = "MALFORMED_JSON"
+
+
+class NotAuthenticated(DomainError):
+    """No token, or one that proves nothing."""
+
+    code = "NOT_AUTHENTICATED"
+
+
+class TokenExpired(DomainError):
+    """A token that was good once."""
+
+    code = "TOKEN_EXPIRED"
+
+
+class InvalidCredentials(DomainError):
+    """Unknown account or wrong password; which of the two is never said."""
+
+    code = "INVALID_CREDENTIALS"
+
+
+class Forbidden(DomainError):
+    """Who you are is known; the role does not allow this."""
+
+    code = "FORBIDDEN"
+
+
+class NotFound(DomainError):
+    """Missing, or another practice's: the answer is the same."""
+
+    code = "NOT_FOUND"
+
+
+class Deleted(DomainError):
+    """It was here and was deleted; its history can be read and it can be restored."""
+
+    code = "DELETED"
+
+
+class AlreadyExists(DomainError):
+    """The id is taken by something with other content."""
+
+    code = "ALREADY_EXISTS"
+
+
+class EmailTaken(DomainError):
+    """An account with this e-mail address exists."""
+
+    code = "EMAIL_TAKEN"
+
+
+class VersionRequired(DomainError):
+    """A change must name the version it saw."""
+
+    code = "VERSION_REQUIRED"
+
+
+class StaleVersion(DomainError):
+    """`If-Match` named a version that is no longer the head."""
+
+    code = "STALE_VERSION"
+
+
+class VersionConflict(DomainError):
+    """The thing changed since `base_version`; context carries base, head and the caller's fields."""
+
+    code = "VERSION_CONFLICT"
+
+
+class RecordSigned(DomainError):
+    """Signed content never changes; it can be amended."""
+
+    code = "RECORD_SIGNED"
+
+
+class WrongState(DomainError):
+    """This step does not lead on from the state that the thing is in."""
+
+    code = "WRONG_STATE"
+
+
+class Unavailable(DomainError):
+    """Something that HealLog needs does not answer; trying again later may work."""
+
+    code = "UNAVAILABLE"

@@ -1,0 +1,35 @@
+"""What has happened, told after the commit. An event carries names and counts, never clinical values."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class ContributionCommitted:
+    """One or more versions of a practice are durable."""
+
+    practice_id: str
+    contribution_id: str
+    account_id: str
+    request_id: str
+    action: str
+    versions: int
+
+
+@dataclass(frozen=True, slots=True)
+class AccountRegistered:
+    """A person registered, and with them a practice."""
+
+    practice_id: str
+    account_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedIn:
+    """A session began."""
+
+    practice_id: str
+    account_id: str
+    session_id: str
+
+
+Event = ContributionCommitted | AccountRegistered | LoggedIn

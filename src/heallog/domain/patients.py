@@ -1,0 +1,213 @@
+"""Patients: demographics, identifiers, contacts, tags; and the key that finds them by name, phone or identifier."""
+
+import hashlib
+import re
+import unicodedata
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from heallog.domain.errors import FieldError, InvalidFields
+from heallog.domain.fields import (
+    Boolean,
+    Choice,
+    Day,
+    Errors,
+    Field,
+    Fields,
+    Group,
+    ListOf,
+    Moment,
+    Text,
+    check_fields,
+)
+
+_LINE = Text(200)
+
+ADDRESS = Group(
+    {
+        "lines": Field(ListOf(_LINE, most=6)),
+        "city": Field(_LINE),
+        "district": Field(_LINE),
+        "state": Field(_LINE),
+        "postal_code": Field(Text(40)),
+        "country": Field(_LINE),
+    }
+)
+IDENTIFIER = Group(
+    {
+        "system": Field(Text(300), says="Who gave it: a URI."),
+        "value": Field(Text(200, shortest=1), required=True),
+        "type": Field(_LINE, says="What it is: MR, SS, PPN, or in words."),
+    }
+)
+TELECOM = Group(
+    {
+        "system": Field(Choice(("phone", "fax", "email", "pager", "url", "sms", "other"))),
+        "value": Field(_LINE, required=True),
+        "use": Field(Text(40)),
+    }
+)
+CONTACT = Group(
+    {
+        "name": Field(_LINE, required=True),
+        "relation": Field(_LINE),
+        "phone": Field(Text(60)),
+        "email": Field(_LINE),
+    }
+)
+
+FIELDS: Fields = {
+    "family_name": Field(_LINE),
+    "given_name": Field(_LINE, says="All given names, as written."),
+    "prefix": Field(Text(60)),
+    "other_names": Field(ListOf(_LINE, most=20), says="Former, maiden and nicknames."),
+    "birth_date": Field(Day()),
+    "sex": Field(Choice(("female", "male", "other", "unknown"))),
+    "species": Field(_LINE, says="For animals: dog, horse."),
+    "breed": Field(_LINE),
+    "blood_group": Field(Choice(("A+", "A-", "B+", "B-", "AB+", "AB-", "O+", "O-"))),
+    "deceased": Field(Boolean()),
+    "deceased_at": Field(Moment()),
+    "identifiers": Field(ListOf(IDENTIFIER, most=50)),
+    "phone": Field(Text(60)),
+    "email": Field(_LINE),
+    "address": Field(ADDRESS),
+    "telecom": Field(ListOf(TELECOM, most=20), says="Further ways to reach the patient."),
+    "contacts": Field(ListOf(CONTACT, most=20), says="Whom to call: next of kin, owner of an animal."),
+    "language": Field(Text(60)),
+    "marital_status": Field(Text(60)),
+    "tags": Field(ListOf(Text(100, shortest=1), most=50, unique=True)),
+    "notes": Field(Text(20_000, lines=True)),
+}
+
+
+def new(body: Mapping[str, Any]) -> dict[str, Any]:
+    """The content of a new patient. Raises `InvalidFields` naming everything that is wrong."""
+    errors: Errors = []
+    return _whole(check_fields(FIELDS, body, errors), errors)
+
+
+def changed(content: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """A patient with some fields changed; `null` takes a field away."""
+    errors: Errors = []
+    checked = check_fields(FIELDS, changes, errors)
+    kept = {name: value for name, value in content.items() if name not in changes}
+    return _whole({**kept, **checked}, errors)
+
+
+def _whole(content: dict[str, Any], errors: Errors) -> dict[str, Any]:
+    if not errors and not any(content.get(name, "").strip() for name in ("family_name", "given_name")):
+        errors.append(FieldError("family_name", "required", "a patient needs a family name or a given name"))
+    if errors:
+        raise InvalidFields(errors)
+    return content
+
+
+def may_be_another(content: Mapping[str, Any], incoming: Mapping[str, Any]) -> bool:
+    """Whether an incoming patient under the same id looks like someone else: neither name nor birth date agrees."""
+    names = normalise(str(content.get("family_name", ""))) == normalise(str(incoming.get("family_name", "")))
+    born = content.get("birth_date") == incoming.get("birth_date")
+    return not names and not born
+
+
+# -- finding ------------------------------------------------------------------------------------------------------
+
+_UNDECOMPOSED = str.maketrans(
+    {"ø": "o", "đ": "d", "ð": "d", "ł": "l", "þ": "th", "æ": "ae", "œ": "oe", "ı": "i", "ħ": "h", "ŧ": "t"}
+)
+_JOINERS = re.compile("['’ʼ`´\u200b-\u200d]")
+_WORDS = re.compile(r"[^\W_]+")
+
+
+def normalise(text: str) -> str:
+    """Letters and digits without case, accents and punctuation: `O'Hálloran-Ñuñez` → `ohalloran nunez`."""
+    folded = unicodedata.normalize("NFKD", text).casefold().translate(_UNDECOMPOSED)
+    bare = "".join(char for char in unicodedata.normalize("NFKD", folded) if not unicodedata.combining(char))
+    return " ".join(_WORDS.findall(_JOINERS.sub("", bare)))
+
+
+@dataclass(frozen=True, slots=True)
+class SearchKey:
+    """What a patient is found by. `words` starts and ends with a space, so that ` smi` finds a word by its beginning."""
+
+    sort_name: str
+    words: str
+    trigrams: tuple[int, ...]
+
+
+def search_key(practice_id: str, content: Mapping[str, Any]) -> SearchKey:
+    """The search key of a patient: a pure function of its content, so it can be rebuilt at any time."""
+    names = [content.get("family_name", ""), content.get("given_name", ""), *content.get("other_names", ())]
+    numbers = [content.get("phone", ""), *(item["value"] for item in content.get("identifiers", ()))]
+    numbers += [item["value"] for item in content.get("telecom", ()) if item.get("system") in ("phone", "sms", None)]
+    numbers += [contact.get("phone", "") for contact in content.get("contacts", ())]
+    words = " ".join(filter(None, map(normalise, names))).split()
+    codes = [normalise(number).replace(" ", "") for number in numbers if number]
+    grams = {gram for word in words for gram in _padded(f"{word} ")}
+    grams |= {gram for code in codes for gram in _inner(code)}
+    return SearchKey(
+        sort_name=" ".join(normalise(str(content.get(name, ""))) for name in ("family_name", "given_name")).strip(),
+        words=f" {' '.join(dict.fromkeys([*words, *(f'#{code}' for code in codes if code)]))} ",
+        trigrams=_hashed(practice_id, grams),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A search as the store runs it.
+
+    Exact: the row has all of `must` and every one of `contains` (LIKE patterns). Forgiving: it has all of `codes`, and
+    at least `enough` of `fuzzy`; an identifier is never forgiven a typo, for that would show another person.
+    """
+
+    must: tuple[int, ...]
+    contains: tuple[str, ...]
+    codes: tuple[int, ...]
+    fuzzy: tuple[int, ...]
+    enough: int
+
+
+TOLERANCE = 0.4
+"""The share of a query's trigrams that a forgiving match needs: one typo in a five-letter name keeps about half."""
+
+
+def query(practice_id: str, text: str) -> Query:
+    """Read what a person typed. Words with a digit are phone numbers or identifiers, the rest are (parts of) names."""
+    if len(text) > 200:
+        raise InvalidFields([FieldError("q", "too_long", "must be at most 200 characters")])
+    parts = text.split()
+    numeric = [normalise(part).replace(" ", "") for part in parts if any(char.isdigit() for char in part)]
+    names = normalise(" ".join(part for part in parts if not any(char.isdigit() for char in part))).split()
+    # A phone number may be typed in groups: neighbouring numbers are one number.
+    code = "".join(numeric)
+    codes = {gram for gram in _inner(code)}
+    begins = {gram for name in names for gram in _padded(name)}
+    fuzzy = {gram for name in names for gram in _padded(f"{name} ")}
+    contains = [f"% {name}%" for name in names] + ([f"%#%{code}%"] if code else [])
+    return Query(
+        must=_hashed(practice_id, begins | codes),
+        contains=tuple(contains),
+        codes=_hashed(practice_id, codes),
+        fuzzy=_hashed(practice_id, fuzzy),
+        enough=max(2, round(len(fuzzy) * TOLERANCE + 0.49)),
+    )
+
+
+def _padded(word: str) -> Iterable[str]:
+    return _inner(f"  {word}")
+
+
+def _inner(code: str) -> Iterable[str]:
+    return (code[at : at + 3] for at in range(len(code) - 2))
+
+
+def _hashed(practice_id: str, grams: Iterable[str]) -> tuple[int, ...]:
+    """Trigrams as 63-bit numbers that hold the practice: one index serves all, and none sees another's rows."""
+    seed = hashlib.blake2b(practice_id.encode(), digest_size=16).digest()
+    return tuple(
+        sorted(
+            int.from_bytes(hashlib.blake2b(gram.encode(), digest_size=8, key=seed).digest(), "big", signed=True)
+            for gram in grams
+        )
+    )

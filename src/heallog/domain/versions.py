@@ -1,0 +1,247 @@
+"""Versions: immutable states of a versioned thing, chained by hash, and the head that reads answer with.
+
+Nothing is updated in place. A change appends a version and moves the head; deleting appends a version whose content
+is void. Patients and records share all of this.
+"""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from heallog.domain.access import Actor
+from heallog.domain.errors import Deleted, StaleVersion, VersionConflict, VersionRequired
+from heallog.domain.fields import canonical, decode, moment, same
+
+GENESIS = bytes(32)
+"""What the first version of a thing chains to."""
+
+
+class Collection(StrEnum):
+    """The kinds of versioned things."""
+
+    PATIENTS = "patients"
+    RECORDS = "records"
+
+
+class Change(StrEnum):
+    """Why a version exists (openEHR's audit change types, with our own for merging and importing)."""
+
+    CREATION = "creation"
+    MODIFICATION = "modification"
+    MERGE = "merge"
+    SIGNATURE = "signature"
+    AMENDMENT = "amendment"
+    REVERSION = "reversion"
+    DELETION = "deletion"
+    RESTORATION = "restoration"
+    IMPORT = "import"
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """One immutable state. `content` is canonical JSON, or None where the thing was deleted.
+
+    `source` is the foreign resource that an import made the version from, byte for byte.
+    """
+
+    practice_id: str
+    collection: Collection
+    thing_id: str
+    number: int
+    parent: int | None
+    inputs: tuple[int, ...]
+    change: Change
+    content: bytes | None
+    author_id: str
+    device_id: str
+    received_at: datetime
+    client_time: datetime | None
+    reason: str | None
+    contribution_id: str
+    source: bytes | None
+    source_digest: bytes | None
+    hash: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The state that reads answer with. `content` is None while deleted; `version` 0 is a thing not yet created.
+
+    `patient_id` is the patient it belongs to (a patient belongs to itself). `source_digest` and `source_version` tell
+    which foreign resource was imported last and which version that made.
+    """
+
+    practice_id: str
+    collection: Collection
+    id: str
+    patient_id: str
+    version: int
+    hash: bytes
+    content: bytes | None
+    created_at: datetime
+    updated_at: datetime
+    updated_by: str
+    source_digest: bytes | None = None
+    source_version: int | None = None
+
+    @property
+    def deleted(self) -> bool:
+        return self.content is None
+
+    def fields(self) -> dict[str, Any]:
+        """The content as a dict; raises `Deleted` where there is none."""
+        if self.content is None:
+            raise Deleted(
+                "this was deleted; its history can be read and it can be restored", context={"version": self.version}
+            )
+        fields: dict[str, Any] = decode(self.content)
+        return fields
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """The version that a caller saw. `strict` (If-Match) asks for exactly that head or nothing."""
+
+    version: int | None
+    strict: bool = False
+
+
+def chain(previous: bytes, version: Version) -> bytes:
+    """SHA-256 of previous hash ‖ SHA-256(content) ‖ SHA-256(metadata): what `version.hash` must be.
+
+    Each part has a fixed length, so no two different versions read as the same bytes. Content enters by its digest:
+    a version whose content had to be erased by law still proves its place.
+    """
+    metadata = canonical(
+        {
+            "practice_id": version.practice_id,
+            "collection": version.collection,
+            "id": version.thing_id,
+            "number": version.number,
+            "parent": version.parent,
+            "inputs": version.inputs,
+            "change": version.change,
+            "void": version.content is None,
+            "author_id": version.author_id,
+            "device_id": version.device_id,
+            "received_at": moment(version.received_at),
+            "client_time": moment(version.client_time) if version.client_time else None,
+            "reason": version.reason,
+            "contribution_id": version.contribution_id,
+            "source": version.source_digest.hex() if version.source_digest else None,
+        }
+    )
+    digest = hashlib.sha256(previous)
+    digest.update(hashlib.sha256(version.content or b"").digest())
+    digest.update(hashlib.sha256(metadata).digest())
+    return digest.digest()
+
+
+def proves(previous: bytes, version: Version) -> bool:
+    """Whether a stored version is what was written: its hash follows, and its source is the one it names."""
+    source_holds = version.source is None or hashlib.sha256(version.source).digest() == version.source_digest
+    return source_holds and chain(previous, version) == version.hash
+
+
+@dataclass(frozen=True, slots=True)
+class Contribution:
+    """The set of versions committed together: who, when, from which request, all or nothing."""
+
+    id: str
+    actor: Actor
+    at: datetime
+
+
+def unborn(practice_id: str, collection: Collection, thing_id: str, patient_id: str, at: datetime) -> Head:
+    """The head of a thing before its first version."""
+    return Head(practice_id, collection, thing_id, patient_id, 0, GENESIS, None, at, at, "")
+
+
+def advance(
+    head: Head,
+    content: Mapping[str, Any] | None,
+    change: Change,
+    contribution: Contribution,
+    *,
+    reason: str | None = None,
+    client_time: datetime | None = None,
+    source: bytes | None = None,
+) -> tuple[Head, Version]:
+    """The next version of a thing and its head after it."""
+    encoded = None if content is None else canonical(content)
+    source_digest = None if source is None else hashlib.sha256(source).digest()
+    version = Version(
+        practice_id=head.practice_id,
+        collection=head.collection,
+        thing_id=head.id,
+        number=head.version + 1,
+        parent=head.version or None,
+        inputs=(),
+        change=change,
+        content=encoded,
+        author_id=contribution.actor.account_id,
+        device_id=contribution.actor.device_id,
+        received_at=contribution.at,
+        client_time=client_time,
+        reason=reason,
+        contribution_id=contribution.id,
+        source=source,
+        source_digest=source_digest,
+        hash=b"",
+    )
+    version = replace(version, hash=chain(head.hash, version))
+    moved = replace(
+        head,
+        version=version.number,
+        hash=version.hash,
+        content=encoded,
+        updated_at=contribution.at,
+        updated_by=contribution.actor.account_id,
+        source_digest=source_digest or head.source_digest,
+        source_version=version.number if source is not None else head.source_version,
+    )
+    return moved, version
+
+
+def check_seen(head: Head, seen: Seen, changes: Mapping[str, Any] | None = None) -> None:
+    """Pass if the caller saw the head. Raises `VersionRequired`, `StaleVersion` (strict) or `VersionConflict`."""
+    if seen.version is None:
+        raise VersionRequired("name the version you saw, in If-Match or in base_version")
+    if seen.version == head.version:
+        return
+    context: dict[str, Any] = {"version": head.version}
+    if seen.strict:
+        raise StaleVersion(f"this is at version {head.version} now, not {seen.version}", context=context)
+    if seen.version > head.version:
+        raise VersionConflict(f"there is no version {seen.version}; the head is {head.version}", context=context)
+    raise VersionConflict(
+        f"this changed since version {seen.version}; the head is {head.version}",
+        context=context
+        | {
+            "base_version": seen.version,
+            "head": None if head.content is None else decode(head.content),
+            "changes": dict(changes or {}),
+        },
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One field that differs. `before` or `after` is None where the field is absent on that side."""
+
+    field: str
+    before: Any
+    after: Any
+
+
+def diff(before: Mapping[str, Any], after: Mapping[str, Any], prefix: str = "") -> Iterator[Difference]:
+    """Field by field, into objects but not into lists, in the order of the field names."""
+    for name in sorted(before.keys() | after.keys()):
+        one, other = before.get(name), after.get(name)
+        if isinstance(one, dict) and isinstance(other, dict):
+            yield from diff(one, other, f"{prefix}{name}.")
+        elif not same(one, other):
+            yield Difference(prefix + name, one, other)
