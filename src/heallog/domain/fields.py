@@ -52,8 +52,7 @@ def decode(raw: bytes | str) -> Any:
     Lone surrogates and over-long numbers pass here: the field's own shape refuses them, by path.
     """
     try:
-        value = _DECODER.decode(raw if isinstance(raw, str) else raw.decode())
-        return value
+        return _DECODER.decode(raw if isinstance(raw, str) else raw.decode())
     except UnicodeDecodeError as error:
         raise MalformedJson(f"not UTF-8 at byte {error.start}") from None
     except json.JSONDecodeError as error:
@@ -194,6 +193,7 @@ class Number:
     """A finite number within ±(2^53 - 1), so that every client reads back what was written."""
 
     least: float | None = None
+    most: float = MAX_SAFE_INTEGER
     whole: bool = False
 
     def check(self, value: Any, path: str, errors: Errors) -> Any:
@@ -206,6 +206,8 @@ class Number:
             _wrong(errors, path, "range", "must lie within plus or minus 2^53 - 1")
         elif self.least is not None and value < self.least:
             _wrong(errors, path, "range", f"must be at least {self.least:g}")
+        elif value > self.most:
+            _wrong(errors, path, "range", f"must be at most {self.most:.0f}")
         elif isinstance(value, float) and value.is_integer():
             return int(value)
         elif self.whole and not isinstance(value, int):
@@ -214,7 +216,7 @@ class Number:
 
     def schema(self) -> dict[str, Any]:
         least = -MAX_SAFE_INTEGER if self.least is None else self.least
-        return {"type": "integer" if self.whole else "number", "minimum": least, "maximum": MAX_SAFE_INTEGER}
+        return {"type": "integer" if self.whole else "number", "minimum": least, "maximum": self.most}
 
 
 @dataclass(frozen=True, slots=True)

@@ -114,9 +114,10 @@ def may_be_another(content: Mapping[str, Any], incoming: Mapping[str, Any]) -> b
 # -- finding ------------------------------------------------------------------------------------------------------
 
 _UNDECOMPOSED = str.maketrans(
-    {"ø": "o", "đ": "d", "ð": "d", "ł": "l", "þ": "th", "æ": "ae", "œ": "oe", "ı": "i", "ħ": "h", "ŧ": "t"}
+    {"ø": "o", "đ": "d", "ð": "d", "ł": "l", "þ": "th", "æ": "ae", "œ": "oe", "\u0131": "i", "ħ": "h", "ŧ": "t"}
 )
-_JOINERS = re.compile("['’ʼ`´\u200b-\u200d]")
+_JOINERS = re.compile("['\u2019\u02bc`\u00b4\u200b-\u200d]")
+"""Apostrophes in their several forms, and zero-width joiners."""
 _WORDS = re.compile(r"[^\W_]+")
 
 
@@ -129,7 +130,7 @@ def normalise(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class SearchKey:
-    """What a patient is found by. `words` starts and ends with a space, so that ` smi` finds a word by its beginning."""
+    """What a patient is found by. `words` starts with a space, so that ` smi` finds a word by its beginning."""
 
     sort_name: str
     words: str
@@ -181,7 +182,7 @@ def query(practice_id: str, text: str) -> Query:
     names = normalise(" ".join(part for part in parts if not any(char.isdigit() for char in part))).split()
     # A phone number may be typed in groups: neighbouring numbers are one number.
     code = "".join(numeric)
-    codes = {gram for gram in _inner(code)}
+    codes = set(_inner(code))
     begins = {gram for name in names for gram in _padded(name)}
     fuzzy = {gram for name in names for gram in _padded(f"{name} ")}
     contains = [f"% {name}%" for name in names] + ([f"%#%{code}%"] if code else [])

@@ -1,10 +1,11 @@
 """Records: one clinical statement about a patient. Which fields each kind has, and which steps lead where.
 
-`draft` → `signed` → `amended`, or `entered_in_error` from any of them. What is signed never changes; it is amended, by a
-named author with a reason.
+`draft` → `signed` → `amended`, or `entered_in_error` from any of them. What is signed never changes; it is amended, by
+a named author with a reason.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -32,6 +33,7 @@ DRAFT: Final = "draft"
 SIGNED: Final = "signed"
 AMENDED: Final = "amended"
 ENTERED_IN_ERROR: Final = "entered_in_error"
+STATUSES: Final = (DRAFT, SIGNED, AMENDED, ENTERED_IN_ERROR)
 
 CODE = Group(
     {
@@ -64,7 +66,7 @@ COMMON: Fields = {
     "values": Field(Named(MEASUREMENT), says="Measured values by name: systolic, diastolic, value."),
     "tags": Field(ListOf(Text(100, shortest=1), most=50, unique=True)),
     "encounter_id": Field(ID, says="The encounter that it belongs to."),
-    "status": Field(Choice((DRAFT, SIGNED, AMENDED, ENTERED_IN_ERROR)), settable=False),
+    "status": Field(Choice(STATUSES), settable=False),
     "signed_by": Field(ID, settable=False),
     "signed_at": Field(Moment(exact=True), settable=False),
 }
@@ -119,7 +121,8 @@ KIND: Fields = {"kind": Field(Choice(KINDS), required=True)}
 FIELDS: Mapping[str, Fields] = {kind: {**KIND, **COMMON, **own} for kind, own in OWN.items()}
 """Every field of every kind."""
 
-_ANY: Fields = {name: known for fields in FIELDS.values() for name, known in fields.items()}
+ANY: Fields = {name: replace(known, required=False) for fields in FIELDS.values() for name, known in fields.items()}
+"""Every field that some kind of record has: what may stand in a change."""
 
 
 def new(body: Mapping[str, Any]) -> dict[str, Any]:
@@ -127,14 +130,22 @@ def new(body: Mapping[str, Any]) -> dict[str, Any]:
     errors: Errors = []
     kind = body.get("kind")
     if not isinstance(kind, str) or kind not in FIELDS:
-        check_fields(_ANY, body, errors)
+        check_fields({**ANY, **KIND}, body, errors)
         raise InvalidFields(errors)
     content = check_fields(FIELDS[kind], body, errors)
     return _whole({**content, "status": DRAFT}, errors)
 
 
+def imported(body: Mapping[str, Any], status: str) -> dict[str, Any]:
+    """Content that comes with a status of its own, from another system. Raises `InvalidFields`."""
+    content = new(body)
+    if status not in STATUSES:
+        raise InvalidFields([FieldError("status", "choice", f"must be one of {', '.join(STATUSES)}")])
+    return {**content, "status": status}
+
+
 def changed(content: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """A draft with some fields changed; `null` takes a field away. Raises `RecordSigned`, `WrongState`, `InvalidFields`."""
+    """A draft with some fields changed; `null` takes one away. Raises `RecordSigned`, `WrongState`, `InvalidFields`."""
     if content["status"] in (SIGNED, AMENDED):
         raise RecordSigned("signed content never changes; amend it and say why")
     if content["status"] == ENTERED_IN_ERROR:

@@ -33,4 +33,4 @@ class AccessToken:
 
     access_token: str
     expires_in: int
-    token_type: str = "Bearer"
+    token_type: str = "Bearer"  # noqa: S105 - a scheme, not a secret

@@ -122,7 +122,7 @@ EXACT = Statement(
 
 def _forgiving() -> Statement:
     fuzzy = bindparam("fuzzy", type_=ARRAY(BigInteger))
-    grams = func.unnest(patients.c.trigrams).table_valued("gram", name="grams")
+    grams = func.unnest(patients.c.trigrams).table_valued("gram", name="grams").render_derived()
     common = select(func.count()).select_from(grams).where(grams.c.gram == any_(fuzzy))
     shared = common.correlate(patients).scalar_subquery()
     found = (

@@ -27,10 +27,10 @@ class Bytes(JSON):
 
     cache_ok = True
 
-    def bind_processor(self, dialect: Any) -> None:
+    def bind_processor(self, dialect: Any) -> None:  # noqa: ARG002
         return None
 
-    def result_processor(self, dialect: Any, coltype: object) -> None:
+    def result_processor(self, dialect: Any, coltype: object) -> None:  # noqa: ARG002
         return None
 
 

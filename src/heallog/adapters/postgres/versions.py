@@ -301,7 +301,9 @@ NUMBERED = Statement(
     select(*_COLUMNS).where(*_THING, versions.c.number == any_(bindparam("numbers", type_=ARRAY(Integer))))
 )
 EVERY = Statement(
-    select(*_COLUMNS).order_by(versions.c.practice_id, versions.c.collection, versions.c.thing_id, versions.c.number)
+    select(*_COLUMNS)
+    .where(versions.c.collection == bindparam("collection"))
+    .order_by(versions.c.practice_id, versions.c.thing_id, versions.c.number)
 )
 SIZE = Statement(select(func.count()).select_from(versions))
 

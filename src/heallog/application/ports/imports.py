@@ -25,8 +25,8 @@ class Mapped:
 class Incoming:
     """One resource as it was read. Mapped, or refused with a reason, or (neither) of a type that is not mapped.
 
-    `where` says where it stood: `Observation.ndjson.gz:17`, `entry 3`. `source` is the resource byte for byte; `id` is its
-    own id, as far as it could be read.
+    `where` says where it stood: `Observation.ndjson.gz:17`, `entry 3`. `source` is the resource byte for byte; `id` is
+    its own id, as far as it could be read.
     """
 
     where: str

@@ -21,10 +21,13 @@ class VersionReads(Protocol):
 
 
 class Ledger(Protocol):
-    """Everything, for proving it."""
+    """Everything there is, for proving it."""
 
-    def chains(self) -> AsyncIterator[tuple[Head | None, list[Version]]]:
-        """Every thing's head with all its versions, oldest first; heads without versions and versions without a head too."""
+    def versions(self, collection: Collection) -> AsyncIterator[Version]:
+        """Every version in a collection with its source, by practice, thing and number (ids in byte order)."""
+
+    def heads(self, collection: Collection) -> AsyncIterator[Head]:
+        """Every head of a collection, by practice and id, in byte order."""
 
     async def size(self) -> int:
-        """How many versions there are, about."""
+        """How many versions there are."""

@@ -1,0 +1,80 @@
+"""Settings: read once from the environment (prefix `HEALLOG_`) or `.env`, frozen."""
+
+import os
+import secrets
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+SHORTEST_KEY = 32
+
+
+class ConfigurationError(Exception):
+    """A setting that cannot be used, and what to do about it."""
+
+
+class Settings(BaseSettings):
+    """Every setting, with its default. `.env.template` explains each."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="HEALLOG_", env_file=".env", env_file_encoding="utf-8", extra="forbid", frozen=True
+    )
+
+    environment: Literal["local", "production"] = "local"
+    host: str = "127.0.0.1"
+    port: int = Field(default=8000, ge=1, le=65535)
+    workers: int = Field(default=1, ge=1, le=64)
+    data_dir: Path = Path(".heallog")
+    database_url: str | None = None
+    database_connections: int = Field(default=10, ge=1, le=500)
+    secret_key: str | None = None
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @property
+    def embedded(self) -> bool:
+        """Whether HealLog brings its own database."""
+        return self.database_url is None
+
+    def key(self) -> str:
+        """The key that tokens are signed with: the setting, or one made once and kept in the data folder."""
+        if self.secret_key is not None:
+            if len(self.secret_key) < SHORTEST_KEY:
+                raise ConfigurationError(
+                    f"HEALLOG_SECRET_KEY must have at least {SHORTEST_KEY} characters; "
+                    "make one with: python -c 'import secrets; print(secrets.token_urlsafe(48))'"
+                )
+            return self.secret_key
+        if self.environment == "production":
+            raise ConfigurationError("HEALLOG_SECRET_KEY must be set in production, the same on every server")
+        return _kept_key(self.data_dir / "secret-key")
+
+
+def read() -> Settings:
+    """The settings of this process. Raises `ConfigurationError` naming each variable that is wrong."""
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        lines = [f"HEALLOG_{'_'.join(map(str, wrong['loc'])).upper()}: {wrong['msg']}" for wrong in error.errors()]
+        raise ConfigurationError("\n".join(lines)) from None
+    if settings.database_url is not None and not settings.database_url.startswith(("postgresql://", "postgres://")):
+        raise ConfigurationError("HEALLOG_DATABASE_URL: must begin with postgresql://")
+    return settings
+
+
+def _kept_key(path: Path) -> str:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.exists():
+        # Written aside and linked into place: of two processes that start at once one key wins, and no half of one.
+        with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=".secret-key-") as file:
+            file.write(secrets.token_urlsafe(48))
+            file.flush()
+            with suppress(FileExistsError):
+                os.link(file.name, path)
+    key = path.read_text().strip()
+    if len(key) < SHORTEST_KEY:
+        raise ConfigurationError(f"{path} is damaged; delete it to get a new key (everyone must log in again)")
+    return key

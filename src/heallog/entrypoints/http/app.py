@@ -1,0 +1,93 @@
+"""The HTTP application: routes, dependencies, errors, and the outermost layer."""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from litestar import Litestar
+from litestar.di import Provide
+from litestar.enums import ScopeType
+from litestar.middleware import DefineMiddleware
+from litestar.types import ASGIApp, Message, Receive, Scope, Send
+from uuid_utils import uuid7
+
+from heallog.entrypoints.http import auth, health, imports, patients, records
+from heallog.entrypoints.http.errors import HANDLERS as ERROR_HANDLERS
+from heallog.entrypoints.http.openapi import configuration, static_file
+
+LARGEST_BODY = 10 * 1024 * 1024
+
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+_SECURITY = [
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"no-referrer"),
+]
+
+
+class Envelope:
+    """The outermost layer: a request id in and out, and headers that every answer carries, errors too."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != ScopeType.HTTP:
+            await self._app(scope, receive, send)
+            return
+        given = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
+        request_id = given if _REQUEST_ID.fullmatch(given) else str(uuid7()).encode()
+        scope["heallog.request_id"] = request_id.decode()  # type: ignore[typeddict-unknown-key]
+
+        async def sending(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = [*message["headers"], (b"x-request-id", request_id), *_SECURITY]
+                if not any(name == b"cache-control" for name, _ in headers):
+                    # Records are private: no cache on the way may keep them.
+                    headers.append((b"cache-control", b"private, no-cache"))
+                message["headers"] = headers
+            await send(message)
+
+        await self._app(scope, receive, sending)
+
+
+def _calling(factory: Callable[[], Any]) -> Callable[[], Any]:
+    """A plain function: Litestar reads signatures, and the container's providers have none."""
+
+    def give() -> Any:
+        return factory()
+
+    return give
+
+
+def create_app(
+    dependencies: Mapping[str, Callable[[], Any]],
+    *,
+    tokens: Callable[[], Any],
+    on_startup: Sequence[Callable[[], Any]] = (),
+    on_shutdown: Sequence[Callable[[], Any]] = (),
+) -> Litestar:
+    """The application. `dependencies` are the container's factories by the names that handlers ask for."""
+    app = Litestar(
+        route_handlers=[
+            *auth.HANDLERS,
+            *patients.HANDLERS,
+            *records.HANDLERS,
+            *imports.HANDLERS,
+            *health.HANDLERS,
+            static_file,
+        ],
+        dependencies={name: Provide(_calling(factory), sync_to_thread=False) for name, factory in dependencies.items()},
+        middleware=[
+            DefineMiddleware(auth.authentication(tokens), exclude_from_auth_key="public", exclude=["^/schema(/|$)"])
+        ],
+        exception_handlers=ERROR_HANDLERS,
+        openapi_config=configuration(),
+        request_max_body_size=LARGEST_BODY,
+        on_startup=list(on_startup),
+        on_shutdown=list(on_shutdown),
+        logging_config=None,
+        debug=False,
+    )
+    app.asgi_handler = Envelope(app.asgi_handler)
+    return app

@@ -1,0 +1,234 @@
+"""What the contract tests tell their stories with: a backend, and a practice on it."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+from heallog.adapters.memory.ledger import MemoryLedger
+from heallog.adapters.memory.patients import PatientReads as MemoryPatientReads
+from heallog.adapters.memory.records import RecordReads as MemoryRecordReads
+from heallog.adapters.memory.store import Store
+from heallog.adapters.memory.unit_of_work import MemoryUnitOfWork
+from heallog.adapters.memory.versions import VersionReads as MemoryVersionReads
+from heallog.adapters.postgres.database import Database
+from heallog.adapters.postgres.ledger import PostgresLedger
+from heallog.adapters.postgres.patients import PatientReads as PostgresPatientReads
+from heallog.adapters.postgres.records import RecordReads as PostgresRecordReads
+from heallog.adapters.postgres.unit_of_work import PostgresUnitOfWork
+from heallog.adapters.postgres.versions import VersionReads as PostgresVersionReads
+from heallog.application.ports.patients import PatientReads, PatientRepository
+from heallog.application.ports.records import RecordFilter, RecordReads, RecordRepository
+from heallog.application.ports.unit_of_work import UnitOfWork
+from heallog.application.ports.versions import Ledger, VersionReads
+from heallog.domain.access import Actor, Role
+from heallog.domain.accounts import Account
+from heallog.domain.audit import AuditEntry, Written, done
+from heallog.domain.events import Event
+from heallog.domain.patients import query
+from heallog.domain.practices import Membership, Practice
+from heallog.domain.versions import Change, Collection, Contribution, Head, advance, unborn
+
+MONDAY = datetime(2026, 3, 2, 8, 0, tzinfo=UTC)
+MINUTE = timedelta(minutes=1)
+EVERY_RECORD = RecordFilter()
+
+
+@dataclass(frozen=True)
+class Backend:
+    """One implementation of the ports. `until_waiting(task)` returns once the task stands before a lock or is done."""
+
+    name: str
+    uow: Callable[[], UnitOfWork]
+    patients: PatientReads
+    records: RecordReads
+    versions: VersionReads
+    ledger: Ledger
+    told: list[Event]
+    until_waiting: Callable[[asyncio.Task[Any]], Any]
+
+
+def memory() -> Backend:
+    store = Store()
+    told: list[Event] = []
+
+    async def until_waiting(task: asyncio.Task[Any]) -> None:
+        await asyncio.wait([task], timeout=0)  # one turn of the loop: that far it gets
+
+    return Backend(
+        "memory",
+        lambda: MemoryUnitOfWork(store, told.append),
+        MemoryPatientReads(store),
+        MemoryRecordReads(store),
+        MemoryVersionReads(store),
+        MemoryLedger(store),
+        told,
+        until_waiting,
+    )
+
+
+def postgres(database: Database) -> Backend:
+    told: list[Event] = []
+
+    async def until_waiting(task: asyncio.Task[Any]) -> None:
+        while not task.done():
+            if await database.pool.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
+                return
+
+    return Backend(
+        "postgres",
+        lambda: PostgresUnitOfWork(database, told.append),
+        PostgresPatientReads(database),
+        PostgresRecordReads(database),
+        PostgresVersionReads(database),
+        PostgresLedger(database),
+        told,
+        until_waiting,
+    )
+
+
+def things(uow: UnitOfWork, collection: Collection) -> PatientRepository | RecordRepository:
+    return uow.patients if collection is Collection.PATIENTS else uow.records
+
+
+@dataclass
+class Clinic:
+    """A practice with dr_okafor in it. Its clock goes on by a minute with every contribution."""
+
+    backend: Backend
+    id: str = field(default_factory=lambda: f"clinic-{uuid4()}")
+    now: datetime = MONDAY
+    _count: int = 0
+
+    @property
+    def dr_okafor(self) -> Actor:
+        return Actor(f"{self.id}-okafor", self.id, Role.OWNER, "session-1", "tablet-1", "request-1")
+
+    def new_id(self) -> str:
+        self._count += 1
+        return f"{self.id}-{self._count:04}"
+
+    def account(self, name: str, **fields: Any) -> Account:
+        email = f"{name}@{self.id}.example"
+        return Account(
+            **{
+                "id": f"{self.id}-{name}",
+                "email": email,
+                "email_key": email,
+                "name": name,
+                "password_hash": "$argon2id$",
+                "created_at": MONDAY,
+            }
+            | fields
+        )
+
+    async def open(self) -> "Clinic":
+        async with self.backend.uow() as uow:
+            await uow.accounts.add(self.account("okafor"))
+            await uow.practices.add(Practice(self.id, "Okafor & Daughters", MONDAY))
+            await uow.practices.join(Membership(self.id, self.dr_okafor.account_id, Role.OWNER, MONDAY))
+            await uow.commit()
+        return self
+
+    # -- preparing ----------------------------------------------------------------------------------------------
+
+    def contribution(self) -> Contribution:
+        self.now += MINUTE
+        return Contribution(self.new_id(), self.dr_okafor, self.now)
+
+    def next(
+        self,
+        head: Head,
+        content: dict[str, Any] | None,
+        *,
+        change: Change = Change.MODIFICATION,
+        contribution: Contribution | None = None,
+        **told: Any,
+    ) -> Written:
+        """The next version of something, ready to be appended."""
+        contribution = contribution or self.contribution()
+        moved, version = advance(head, content, change, contribution, **told)
+        return done(
+            self.new_id(), f"{head.collection}.{change}", contribution.actor, moved, version, tuple(content or ())
+        )
+
+    def first(
+        self,
+        collection: Collection,
+        id: str,
+        content: dict[str, Any],
+        *,
+        of: str | None = None,
+        contribution: Contribution | None = None,
+        **told: Any,
+    ) -> Written:
+        """The first version of something, ready to be appended. `of` is the patient whose record it is."""
+        contribution = contribution or self.contribution()
+        head = unborn(self.id, collection, id, of or id, contribution.at)
+        return self.next(head, content, change=Change.CREATION, contribution=contribution, **told)
+
+    def patient(self, id: str, **content: Any) -> Written:
+        return self.first(Collection.PATIENTS, id, content)
+
+    def record(self, id: str, of: str, **content: Any) -> Written:
+        defaults = {"kind": "note", "status": "draft", "text": "Feels well."}
+        return self.first(Collection.RECORDS, id, defaults | content, of=of)
+
+    def entry(self, id: str) -> AuditEntry:
+        actor = self.dr_okafor
+        return AuditEntry(
+            self.id, id, self.now, actor.account_id, actor.role, "", "tablet-1", "", "sessions.login", "refused"
+        )
+
+    # -- doing --------------------------------------------------------------------------------------------------
+
+    async def write(self, *written: Written) -> list[Head]:
+        """Append to one collection and commit."""
+        async with self.backend.uow() as uow:
+            await things(uow, written[0].head.collection).append(written)
+            await uow.commit()
+        return [item.head for item in written]
+
+    async def admit(self, id: str, **content: Any) -> Head:
+        [head] = await self.write(self.patient(id, **({"family_name": id.capitalize()} | content)))
+        return head
+
+    async def file(self, id: str, of: str, **content: Any) -> Head:
+        [head] = await self.write(self.record(id, of, **content))
+        return head
+
+    async def change(self, head: Head, **content: Any) -> Head:
+        [moved] = await self.write(self.next(head, content))
+        return moved
+
+    async def delete(self, head: Head) -> Head:
+        [moved] = await self.write(self.next(head, None, change=Change.DELETION))
+        return moved
+
+    # -- asking -------------------------------------------------------------------------------------------------
+
+    async def page(
+        self, *, after: str | None = None, limit: int = 100, tag: str | None = None, since: datetime | None = None
+    ) -> list[str]:
+        heads = await self.backend.patients.page(self.id, after=after, limit=limit, tag=tag, updated_since=since)
+        return _ids(heads)
+
+    async def search(
+        self, text: str, *, limit: int = 100, tag: str | None = None, since: datetime | None = None
+    ) -> list[str]:
+        heads = await self.backend.patients.search(
+            self.id, query(self.id, text), limit=limit, tag=tag, updated_since=since
+        )
+        return _ids(heads)
+
+    async def records_of(
+        self, patient_id: str, chosen: RecordFilter = EVERY_RECORD, *, after: str | None = None, limit: int = 100
+    ) -> list[str] | None:
+        heads = await self.backend.records.of_patient(self.id, patient_id, chosen, after=after, limit=limit)
+        return None if heads is None else _ids(heads)
+
+
+def _ids(heads: Sequence[Head]) -> list[str]:
+    return [head.id for head in heads]
