@@ -1,19 +1,32 @@
 """The composition root: the only place that knows which adapter stands behind which port."""
 
+import multiprocessing
+import os
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+
 from dependency_injector import containers, providers
 from litestar import Litestar
 
-from heallog import config
+from heallog import __version__, config
 from heallog.adapters import logs, security, world
 from heallog.adapters.fhir import FhirBundle, FhirFiles
-from heallog.adapters.postgres import patients, records, versions
+from heallog.adapters.postgres import migrations, patients, records, versions
 from heallog.adapters.postgres.database import Database
+from heallog.adapters.postgres.ledger import ledger
 from heallog.adapters.postgres.unit_of_work import PostgresUnitOfWork
 from heallog.application.accounts import Accounts
 from heallog.application.imports import Imports
+from heallog.application.ledger import Proof, verify
 from heallog.application.patients import Patients
 from heallog.application.records import Records
 from heallog.application.sessions import Sessions
+from heallog.entrypoints.cli import Watch, create_cli
+from heallog.entrypoints.demo import seed
 from heallog.entrypoints.http.app import create_app
 
 
@@ -69,3 +82,107 @@ def app() -> Litestar:
     settings = config.read()
     logs.configure(settings.log_level)
     return http_app(container(settings))
+
+
+class House:
+    """What the command line works with: settings, a database, the container."""
+
+    def __init__(self) -> None:
+        self._settings: config.Settings | None = None
+
+    @property
+    def _read(self) -> config.Settings:
+        if self._settings is None:
+            self._settings = config.read()
+            logs.configure("warning")
+        return self._settings
+
+    def settings(self) -> list[tuple[str, str]]:
+        settings = self._read
+        settings.key()
+        return config.shown(settings) + [(name, "(not a setting; ignored)") for name in config.unknown()]
+
+    @contextmanager
+    def database(self) -> Iterator[str]:
+        if self._read.database_url is not None:
+            yield self._read.database_url
+            return
+        # Only here: the server's workers need not carry it.
+        from heallog.adapters.embedded import EmbeddedPostgres
+
+        with EmbeddedPostgres(self._read.data_dir.resolve() / "postgres") as embedded:
+            yield embedded.url
+
+    @asynccontextmanager
+    async def services(self, url: str) -> AsyncIterator[Container]:
+        wired = container(self._read.model_copy(update={"database_url": url}))
+        await wired.database().open()
+        try:
+            yield wired
+        finally:
+            await wired.database().close()
+
+    def upgrade(self, url: str, revision: str) -> None:
+        migrations.upgrade(url, revision)
+
+    def downgrade(self, url: str, revision: str) -> None:
+        migrations.downgrade(url, revision)
+
+    def current(self, url: str) -> tuple[str | None, str]:
+        return migrations.current(url), migrations.head_revision()
+
+    def drift(self, url: str) -> list[Any]:
+        return migrations.drift(url)
+
+    async def verify(self, services: Container, watch: Watch) -> Proof:
+        async with ledger(services.database()) as books:
+            return await verify(books, watch)
+
+    def address(self, host: str | None, port: int | None) -> tuple[str, int]:
+        host, port = host or self._read.host, port or self._read.port
+        config.check_port(host, port)
+        return host, port
+
+    async def demo(self, services: Container, host: str, port: int) -> str:
+        if self._read.environment == "production":
+            raise config.ConfigurationError("the demo's password is public; there is no demo in production")
+        return await seed(services, f"http://{host}:{port}")
+
+    def serve(self, url: str, host: str, port: int, workers: int | None, ready: str) -> None:
+        from granian import Granian
+
+        settings = self._read
+        # The workers read their settings themselves; these they cannot know.
+        os.environ["HEALLOG_DATABASE_URL"] = url
+        os.environ["HEALLOG_SECRET_KEY"] = settings.key()
+        # A fresh interpreter per worker: forked ones would share this one's open sockets and threads.
+        multiprocessing.set_start_method("spawn", force=True)
+        address = f"http://{host}:{port}"
+        threading.Thread(target=_announce, args=(address, ready), daemon=True).start()
+        Granian(
+            "heallog.bootstrap:app",
+            address=host,
+            port=port,
+            workers=workers or settings.workers,
+            interface="asgi",
+            loop="uvloop",
+            factory=True,
+            websockets=False,
+            log_level="warning",
+        ).serve()
+
+
+def _announce(address: str, ready: str) -> None:
+    """Say where the server is, once it answers and not before."""
+    pause = threading.Event()
+    for _ in range(600):
+        try:
+            with urllib.request.urlopen(f"{address}/health/ready", timeout=2):  # noqa: S310 - our own address
+                break
+        except (urllib.error.URLError, OSError):
+            pause.wait(0.05)
+    print(f"HealLog {__version__} answers at {address}  (try it at {address}/schema)\n\n{ready}", flush=True)
+
+
+def command_line() -> None:
+    create_cli(House(), __version__, (config.ConfigurationError, ValueError, FileNotFoundError)).meta()

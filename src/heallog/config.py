@@ -1,7 +1,9 @@
 """Settings: read once from the environment (prefix `HEALLOG_`) or `.env`, frozen."""
 
 import os
+import re
 import secrets
+import socket
 import tempfile
 from contextlib import suppress
 from pathlib import Path
@@ -21,7 +23,7 @@ class Settings(BaseSettings):
     """Every setting, with its default. `.env.template` explains each."""
 
     model_config = SettingsConfigDict(
-        env_prefix="HEALLOG_", env_file=".env", env_file_encoding="utf-8", extra="forbid", frozen=True
+        env_prefix="HEALLOG_", env_file=".env", env_file_encoding="utf-8", extra="ignore", frozen=True
     )
 
     environment: Literal["local", "production"] = "local"
@@ -53,6 +55,12 @@ class Settings(BaseSettings):
         return _kept_key(self.data_dir / "secret-key")
 
 
+def unknown() -> list[str]:
+    """Variables that look like settings and are none: most often a slip of the pen."""
+    known = {f"HEALLOG_{name.upper()}" for name in Settings.model_fields}
+    return sorted(name for name in os.environ if name.startswith("HEALLOG_") and name.upper() not in known)
+
+
 def read() -> Settings:
     """The settings of this process. Raises `ConfigurationError` naming each variable that is wrong."""
     try:
@@ -78,3 +86,27 @@ def _kept_key(path: Path) -> str:
     if len(key) < SHORTEST_KEY:
         raise ConfigurationError(f"{path} is damaged; delete it to get a new key (everyone must log in again)")
     return key
+
+
+def shown(settings: Settings) -> list[tuple[str, str]]:
+    """Every setting as its variable and its value in use; secrets and passwords are not shown."""
+    lines = []
+    for name, value in settings.model_dump().items():
+        text = "" if value is None else str(value)
+        if name == "secret_key" and text:
+            text = "(set)"
+        if name == "database_url" and text:
+            text = re.sub(r"//([^:/@]*):[^@/]*@", r"//\1:***@", text)
+        lines.append((f"HEALLOG_{name.upper()}", text))
+    return lines
+
+
+def check_port(host: str, port: int) -> None:
+    """Raises `ConfigurationError` where someone else listens there."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise ConfigurationError(f"cannot listen on {host}:{port} ({error.strerror}); set HEALLOG_PORT") from None

@@ -2,19 +2,20 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
-from heallog.adapters.memory.ledger import MemoryLedger
+from heallog.adapters.memory.ledger import ledger as memory_ledger
 from heallog.adapters.memory.patients import PatientReads as MemoryPatientReads
 from heallog.adapters.memory.records import RecordReads as MemoryRecordReads
 from heallog.adapters.memory.store import Store
 from heallog.adapters.memory.unit_of_work import MemoryUnitOfWork
 from heallog.adapters.memory.versions import VersionReads as MemoryVersionReads
 from heallog.adapters.postgres.database import Database
-from heallog.adapters.postgres.ledger import PostgresLedger
+from heallog.adapters.postgres.ledger import ledger as postgres_ledger
 from heallog.adapters.postgres.patients import PatientReads as PostgresPatientReads
 from heallog.adapters.postgres.records import RecordReads as PostgresRecordReads
 from heallog.adapters.postgres.unit_of_work import PostgresUnitOfWork
@@ -45,7 +46,7 @@ class Backend:
     patients: PatientReads
     records: RecordReads
     versions: VersionReads
-    ledger: Ledger
+    ledger: Callable[[], AbstractAsyncContextManager[Ledger]]
     told: list[Event]
     until_waiting: Callable[[asyncio.Task[Any]], Any]
 
@@ -63,7 +64,7 @@ def memory() -> Backend:
         MemoryPatientReads(store),
         MemoryRecordReads(store),
         MemoryVersionReads(store),
-        MemoryLedger(store),
+        lambda: memory_ledger(store),
         told,
         until_waiting,
     )
@@ -83,7 +84,7 @@ def postgres(database: Database) -> Backend:
         PostgresPatientReads(database),
         PostgresRecordReads(database),
         PostgresVersionReads(database),
-        PostgresLedger(database),
+        lambda: postgres_ledger(database),
         told,
         until_waiting,
     )
@@ -110,14 +111,14 @@ class Clinic:
         self._count += 1
         return f"{self.id}-{self._count:04}"
 
-    def account(self, name: str, **fields: Any) -> Account:
-        email = f"{name}@{self.id}.example"
+    def account(self, who: str, **fields: Any) -> Account:
+        email = f"{who}@{self.id}.example"
         return Account(
             **{
-                "id": f"{self.id}-{name}",
+                "id": f"{self.id}-{who}",
                 "email": email,
                 "email_key": email,
-                "name": name,
+                "name": who,
                 "password_hash": "$argon2id$",
                 "created_at": MONDAY,
             }

@@ -1,6 +1,7 @@
 """One suite for every port, told twice: in memory and in PostgreSQL."""
 
 import pytest
+
 from contracts.clinic import Backend, Clinic, memory, postgres
 
 

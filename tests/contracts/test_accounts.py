@@ -1,8 +1,8 @@
 """What every place where accounts are kept promises."""
 
 import pytest
-from contracts.clinic import Backend, Clinic
 
+from contracts.clinic import Backend, Clinic
 from heallog.domain.errors import DomainError, EmailTaken
 
 
@@ -43,7 +43,7 @@ async def test_an_id_given_twice_is_a_bug_and_no_domain_error(backend: Backend, 
     amara = clinic.account("amara")
     async with backend.uow() as uow:
         await uow.accounts.add(amara)
-        with pytest.raises(Exception) as refused:  # noqa: PT011
+        with pytest.raises(Exception) as refused:
             await uow.accounts.add(clinic.account("another", id=amara.id))
     assert not isinstance(refused.value, DomainError)
 

@@ -1,8 +1,8 @@
 """What every place where practices and memberships are kept promises."""
 
 import pytest
-from contracts.clinic import MINUTE, MONDAY, Backend, Clinic
 
+from contracts.clinic import MINUTE, MONDAY, Backend, Clinic
 from heallog.domain.access import Role
 from heallog.domain.errors import DomainError
 from heallog.domain.practices import Membership, Practice
@@ -71,11 +71,11 @@ async def test_what_cannot_be_is_a_bug_and_no_domain_error(backend: Backend, cli
         Membership(clinic.id, "nobody", Role.OWNER, MONDAY),
     ):
         async with backend.uow() as uow:
-            with pytest.raises(Exception) as refused:  # noqa: PT011
+            with pytest.raises(Exception) as refused:
                 await uow.practices.join(impossible)
         assert not isinstance(refused.value, DomainError)
     async with backend.uow() as uow:
-        with pytest.raises(Exception) as refused:  # noqa: PT011
+        with pytest.raises(Exception) as refused:
             await uow.practices.add(Practice(clinic.id, "Twin", MONDAY))
     assert not isinstance(refused.value, DomainError)
     async with backend.uow() as uow:

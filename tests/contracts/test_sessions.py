@@ -1,10 +1,13 @@
-"""What every place where sessions are kept promises. There is no reading them yet: what is kept cannot be added twice."""
+"""What every place where sessions are kept promises.
+
+There is no reading them yet; but what is kept cannot be added twice.
+"""
 
 from dataclasses import replace
 
 import pytest
-from contracts.clinic import MINUTE, MONDAY, Backend, Clinic
 
+from contracts.clinic import MINUTE, MONDAY, Backend, Clinic
 from heallog.domain.errors import DomainError
 from heallog.domain.sessions import Session
 
@@ -16,7 +19,7 @@ def session(clinic: Clinic) -> Session:
 
 async def _refused(backend: Backend, session: Session) -> Exception:
     async with backend.uow() as uow:
-        with pytest.raises(Exception) as refused:  # noqa: PT011
+        with pytest.raises(Exception) as refused:
             await uow.sessions.add(session)
     return refused.value
 
@@ -39,9 +42,7 @@ async def test_the_same_id_in_another_practice_is_another_session(
 ) -> None:
     async with backend.uow() as uow:
         await uow.sessions.add(session)
-        await uow.sessions.add(
-            replace(session, practice_id=elsewhere.id, account_id=elsewhere.dr_okafor.account_id)
-        )
+        await uow.sessions.add(replace(session, practice_id=elsewhere.id, account_id=elsewhere.dr_okafor.account_id))
         await uow.commit()
 
 

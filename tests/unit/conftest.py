@@ -1,4 +1,4 @@
-"""How hard Hypothesis looks: `HEALLOG_HYPOTHESIS=soak` looks long and by chance, the default looks the same each time."""
+"""How hard Hypothesis looks: the default looks the same way each time, `HEALLOG_HYPOTHESIS=soak` long and by chance."""
 
 import os
 

@@ -395,7 +395,7 @@ class AnyOf:
 
 def _printable(name: str) -> str:
     """A key as part of a path: what cannot be printed is escaped, what is endless is cut."""
-    return name.encode("ascii", "backslashreplace").decode()[:64] if not name.isprintable() else name[:64]
+    return name.encode("unicode_escape").decode()[:64] if not name.isprintable() else name[:64]
 
 
 def check_fields(fields: Fields, body: Mapping[str, Any], errors: Errors, prefix: str = "") -> dict[str, Any]:

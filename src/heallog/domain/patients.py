@@ -123,7 +123,7 @@ _WORDS = re.compile(r"[^\W_]+")
 
 def normalise(text: str) -> str:
     """Letters and digits without case, accents and punctuation: `O'Hálloran-Ñuñez` → `ohalloran nunez`."""
-    folded = unicodedata.normalize("NFKD", text).casefold().translate(_UNDECOMPOSED)
+    folded = unicodedata.normalize("NFKD", _JOINERS.sub("", text)).casefold().translate(_UNDECOMPOSED)
     bare = "".join(char for char in unicodedata.normalize("NFKD", folded) if not unicodedata.combining(char))
     return " ".join(_WORDS.findall(_JOINERS.sub("", bare)))
 

@@ -1,33 +1,44 @@
 """Everything there is, in memory."""
 
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from heallog.adapters.memory.store import Store
+from heallog.adapters.memory.store import Store, Tables
 from heallog.domain.versions import Collection, Head, Version
 
 
 class MemoryLedger:
-    def __init__(self, store: Store) -> None:
-        self._store = store
+    """Of one moment: writers go on meanwhile and are not seen."""
+
+    def __init__(self, tables: Tables) -> None:
+        self._tables = tables
 
     async def versions(self, collection: Collection) -> AsyncIterator[Version]:
-        for thing, versions in sorted(self._store.versions.items(), key=lambda item: item[0]):
+        for thing, versions in sorted(self._tables.versions.items(), key=lambda item: item[0]):
             if thing[1] == collection:
                 for version in versions:
                     yield replace(version)
 
     async def heads(self, collection: Collection) -> AsyncIterator[Head]:
         if collection is Collection.PATIENTS:
-            heads = [row.head for row in self._store.patients.values()]
+            heads = [row.head for row in self._tables.patients.values()]
         else:
-            heads = [row.head for row in self._store.records.values()]
+            heads = [row.head for row in self._tables.records.values()]
         for head in sorted(heads, key=lambda head: (head.practice_id, head.id)):
             yield replace(head)
 
     async def size(self) -> int:
-        return sum(map(len, self._store.versions.values()))
+        return sum(map(len, self._tables.versions.values()))
+
+
+@asynccontextmanager
+async def ledger(store: Store) -> AsyncIterator[MemoryLedger]:
+    """The ledger as it stands now. Rows are never changed in place, so the tables' own copies are enough."""
+    yield MemoryLedger(
+        Tables(patients=dict(store.patients), records=dict(store.records), versions=dict(store.versions))
+    )
 
 
 if TYPE_CHECKING:

@@ -50,6 +50,7 @@ def append(
     Raises `AlreadyExists` where an id, or a version's number, is taken.
     """
     with tables.writing():
+        _check_contribution(written)
         _check_numbers(tables, written)
         for item in written:
             _check_head(heads, item, check_new)
@@ -61,6 +62,14 @@ def append(
             head = replace(item.head) if old is None else _moved(old.head, item.head)
             heads[key] = row_of(head)
             audit.put(tables, item.entry)
+
+
+def _check_contribution(written: Sequence[Written]) -> None:
+    """PostgreSQL is told these once for all; a version of another contribution would be stored with a wrong author."""
+    versions = [item.version for item in written]
+    shared = {(v.practice_id, v.contribution_id, v.author_id, v.device_id, v.received_at) for v in versions}
+    if len(shared) > 1:
+        raise ConstraintViolated("one append is one contribution")
 
 
 def _check_numbers(tables: Overlay, written: Sequence[Written]) -> None:

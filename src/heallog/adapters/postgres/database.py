@@ -4,6 +4,7 @@ A statement is a SQLAlchemy Core expression compiled at import for the asyncpg d
 hand-written SQL would (ADR 2). Constraint violations and lost connections become domain errors here, in one place.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Protocol, cast
@@ -19,6 +20,10 @@ Row = Any
 """An `asyncpg.Record`: by position and by name. (asyncpg has no types.)"""
 
 _DIALECT = cast("Any", dialect.dialect)()
+
+
+CLOSING = 10.0
+"""Seconds that work in flight has to finish when the pool closes."""
 
 
 class Statement:
@@ -110,8 +115,8 @@ class Database:
         if self._pool is not None:
             pool, self._pool = self._pool, None
             try:
-                await pool.close()
-            except OSError:
+                await asyncio.wait_for(pool.close(), CLOSING)
+            except (OSError, TimeoutError):
                 pool.terminate()
 
     @property

@@ -124,9 +124,7 @@ async def get_record(request: ApiRequest, records: Records, record_id: Id) -> Re
     summary="Change a draft",
     tags=["records"],
     **describes(
-        body=object_schema(
-            {**CHANGING, **domain.ANY}, writing=True
-        ),
+        body=object_schema({**CHANGING, **domain.ANY}, writing=True),
         example={"base_version": 1, "title": "Blood pressure, sitting"},
         answer=RECORD,
         codes=(*_CODES, "RECORD_SIGNED", "WRONG_STATE"),

@@ -1,0 +1,46 @@
+# Two commands do all set-up: `make run` and `make test`. Python 3.11 or newer is all they need.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+FILES := src tests benchmarks
+
+.DEFAULT_GOAL := help
+.PHONY: help run test lint bench lock
+
+help: ## What can be made
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+run: $(VENV)/.run ## Start HealLog with a demo practice; on an embedded PostgreSQL where none is configured
+	@exec $(BIN)/heallog serve --demo
+
+test: $(VENV)/.dev lint ## Lint, types, import contracts, and every test
+	$(BIN)/pytest
+
+lint: $(VENV)/.dev ## Style, types and import contracts
+	$(BIN)/ruff check $(FILES)
+	$(BIN)/ruff format --check $(FILES)
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/.dev ## Measure; results go to benchmarks/results, tables to docs/performance.md
+	$(BIN)/python -m benchmarks
+
+lock: ## Choose versions anew (needs uv)
+	uv pip compile -q --generate-hashes --universal --python-version 3.11 --no-emit-index-url --no-header \
+		pyproject.toml --group build -o requirements/run.txt
+	uv pip compile -q --generate-hashes --universal --python-version 3.11 --no-emit-index-url --no-header \
+		pyproject.toml --group dev -o requirements/dev.txt
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.run: requirements/run.txt pyproject.toml | $(BIN)/python
+	@test -e $(VENV)/.dev || $(BIN)/python -m pip install -q --require-hashes --disable-pip-version-check -r requirements/run.txt
+	@test -e $(VENV)/.dev || $(BIN)/python -m pip install -q --no-deps --no-build-isolation --disable-pip-version-check -e .
+	@touch $@
+
+$(VENV)/.dev: requirements/dev.txt pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install -q --require-hashes --disable-pip-version-check -r requirements/dev.txt
+	$(BIN)/python -m pip install -q --no-deps --no-build-isolation --disable-pip-version-check -e .
+	@touch $@ $(VENV)/.run

@@ -1,0 +1,2 @@
+FhirBundle = None
+FhirFiles = None

@@ -1,0 +1,405 @@
+"""The command line: `heallog …`. Exit codes: 0 done, 1 failed, 2 wrong usage, 3 done in part (some were refused)."""
+
+import asyncio
+import json
+import sys
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from dataclasses import asdict
+from getpass import getpass
+from pathlib import Path
+from typing import Annotated, Any, Protocol
+
+from cyclopts import App, Parameter
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from heallog.application.imports import Report
+from heallog.application.ledger import Proof
+from heallog.domain.access import Actor, Role
+from heallog.domain.errors import DomainError
+from heallog.domain.practices import Practice
+
+FAILED = 1
+IN_PART = 3
+
+DEVICE = "command-line"
+
+Watch = Callable[[int, int], None]
+
+
+class House(Protocol):
+    """What the command line may ask of the house; `bootstrap` builds it."""
+
+    def settings(self) -> list[tuple[str, str]]:
+        """Every setting with its value in use, secrets hidden. Raises ConfigurationError."""
+
+    def database(self) -> AbstractContextManager[str]:
+        """The database's address. The embedded one runs as long as the context."""
+
+    def services(self, url: str) -> AbstractAsyncContextManager[Any]:
+        """The container, connected."""
+
+    def upgrade(self, url: str, revision: str) -> None: ...
+    def downgrade(self, url: str, revision: str) -> None: ...
+    def current(self, url: str) -> tuple[str | None, str]:
+        """The database's revision, and the one that this code needs."""
+
+    def drift(self, url: str) -> list[Any]: ...
+    async def verify(self, services: Any, watch: Watch) -> Proof: ...
+    def address(self, host: str | None, port: int | None) -> tuple[str, int]:
+        """Where to listen: what was asked for, else the settings. Raises ConfigurationError where it is taken."""
+
+    async def demo(self, services: Any, host: str, port: int) -> str:
+        """Make the demo practice where it is missing; how to use it."""
+
+    def serve(self, url: str, host: str, port: int, workers: int | None, ready: str) -> None: ...
+
+
+def create_cli(house: House, version: str, expected: tuple[type[Exception], ...]) -> App:
+    """The commands over a house. `expected` errors are told in one line; any other is a bug and shows itself."""
+    app = App(
+        name="heallog",
+        version=version,
+        help="Versioned medical records for apps that must keep working offline.",
+        help_epilogue="Settings come from HEALLOG_… variables or .env; `heallog config check` shows them.",
+    )
+    app.command(_database(house))
+    app.command(_import(house))
+    app.command(_config(house))
+    app.command(_user(house))
+
+    @app.command
+    def serve(
+        *, host: str | None = None, port: int | None = None, workers: int | None = None, demo: bool = False
+    ) -> None:
+        """Start the HTTP server; with an embedded PostgreSQL where HEALLOG_DATABASE_URL is not set.
+
+        Examples:
+            heallog serve
+            heallog serve --port 9000 --workers 2 --demo
+
+        Parameters
+        ----------
+        host: The address to listen on.
+        port: The port to listen on.
+        workers: How many processes serve.
+        demo: Make a demo practice first, where it is missing.
+        """
+        host, port = house.address(host, port)
+        with house.database() as url:
+            house.upgrade(url, "head")
+            ready = asyncio.run(_demo(house, url, host, port)) if demo else ""
+            house.serve(url, host, port, workers, ready)
+
+    @app.command
+    def demo() -> None:
+        """Make a practice with named clinicians, a few dozen patients and their history; say how to log in.
+
+        Example:
+            heallog demo
+        """
+        with house.database() as url:
+            house.upgrade(url, "head")
+            print(asyncio.run(_demo(house, url, *house.address(None, None))))
+
+    _tell(app, expected)
+    return app
+
+
+def _tell(app: App, expected: tuple[type[Exception], ...]) -> None:
+    """Expected errors end the program with one line on stderr."""
+    refusals: tuple[type[Exception], ...] = (DomainError, *expected)
+
+    @app.meta.default
+    def run(*tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)]) -> None:
+        try:
+            app(tokens)
+        except refusals as error:
+            Console(stderr=True).print(f"heallog: {error}", markup=False, style="red", soft_wrap=True)
+            sys.exit(FAILED)
+
+
+async def _with(house: House, url: str, work: Callable[[Any], Any]) -> Any:
+    async with house.services(url) as services:
+        return await work(services)
+
+
+async def _demo(house: House, url: str, host: str, port: int) -> str:
+    async with house.services(url) as services:
+        return await house.demo(services, host, port)
+
+
+# -- db -----------------------------------------------------------------------------------------------------------
+
+
+def _database(house: House) -> App:
+    app = App(name="db", help="The database's schema, and proving what is in it.")
+
+    @app.command
+    def upgrade(revision: str = "head") -> None:
+        """Bring the schema up to a revision. Safe to run twice, and by two at once.
+
+        Example:
+            heallog db upgrade
+        """
+        with house.database() as url:
+            house.upgrade(url, revision)
+            print(f"at {house.current(url)[0]}")
+
+    @app.command
+    def downgrade(revision: str, *, yes: bool = False) -> None:
+        """Take the schema down to a revision. `base` deletes everything.
+
+        Example:
+            heallog db downgrade 0001 --yes
+
+        Parameters
+        ----------
+        revision: Where to go back to.
+        yes: Data of what is taken down will be gone; say that you know.
+        """
+        if not yes:
+            print("this deletes what the later revisions brought, data too; add --yes to do it", file=sys.stderr)
+            sys.exit(FAILED)
+        with house.database() as url:
+            house.downgrade(url, revision)
+            print(f"at {house.current(url)[0] or 'base'}")
+
+    @app.command
+    def current() -> None:
+        """Which revision the database is at, and which this program needs. Fails where they differ."""
+        with house.database() as url:
+            at, needed = house.current(url)
+            print(f"database {at or 'empty'}, program {needed}")
+            if at != needed:
+                sys.exit(FAILED)
+
+    @app.command
+    def check(*, json_: Annotated[bool, Parameter(name="--json")] = False) -> None:
+        """Prove every version's hash chain and every head, and compare the schema with the program's.
+
+        Examples:
+            heallog db check
+            heallog db check --json
+
+        Parameters
+        ----------
+        json_: Print one JSON object, for machines.
+        """
+        with house.database() as url:
+            at, needed = house.current(url)
+            drift = house.drift(url) if at == needed else []
+            proof = asyncio.run(_verified(house, url)) if at == needed else Proof(0, 0, None)
+        good = at == needed and not drift and proof.flaw is None
+        if json_:
+            schema = {"at": at, "needed": needed, "drift": [str(item) for item in drift]}
+            print(json.dumps({"good": good, "schema": schema, **asdict(proof)}))
+        else:
+            print(f"schema: at {at or 'base'}, needed {needed}, {len(drift)} differences")
+            print("\n".join(f"  differs: {item}" for item in drift), end="\n" if drift else "")
+            _print_proof(proof)
+        if not good:
+            sys.exit(FAILED)
+
+    return app
+
+
+def _print_proof(proof: Proof) -> None:
+    print(f"versions: {proof.versions:,} of {proof.things:,} things were read and follow from each other")
+    if proof.flaw is not None:
+        flaw = proof.flaw
+        print(
+            f"  FIRST FLAW: {flaw.collection} {flaw.thing_id} version {flaw.version} "
+            f"(practice {flaw.practice_id}): {flaw.what}"
+        )
+
+
+async def _verified(house: House, url: str) -> Proof:
+    async with house.services(url) as services:
+        with _progress() as progress:
+            task = progress.add_task("versions", total=None)
+            return await house.verify(
+                services, lambda behind, total: progress.update(task, completed=behind, total=total)
+            )
+
+
+# -- import -------------------------------------------------------------------------------------------------------
+
+
+def _import(house: House) -> App:
+    app = App(name="import", help="Bring records in from elsewhere.")
+
+    @app.command
+    def fhir(
+        *paths: Path,
+        practice: str | None = None,
+        as_: Annotated[str | None, Parameter(name="--as")] = None,
+        json_: Annotated[bool, Parameter(name="--json")] = False,
+    ) -> None:
+        """Import FHIR R4: NDJSON (.ndjson, .ndjson.gz) and Bundles (.json, .json.gz), files or folders.
+
+        Doing it again changes nothing. What a person changed here is not overwritten; the report says so.
+        Exit code 3 where something was refused.
+
+        Examples:
+            heallog import fhir export/
+            heallog import fhir Patient.ndjson.gz Observation.ndjson.gz --practice Hillside --json
+
+        Parameters
+        ----------
+        paths: Files or folders.
+        practice: Which practice it is for, by id or name. Needed where there are several.
+        as_: The e-mail address of the member who imports; the practice's first owner where it is not said.
+        json_: Print the report as one JSON object, for machines.
+        """
+        if not paths:
+            print("name at least one file or folder", file=sys.stderr)
+            sys.exit(2)
+        with house.database() as url:
+            house.upgrade(url, "head")
+            report = asyncio.run(_imported(house, url, paths, practice, as_))
+        if json_:
+            refusals = [asdict(refusal) for refusal in report.refusals]
+            types = {kind: asdict(tally) for kind, tally in sorted(report.types.items())}
+            print(json.dumps({"types": types, "refused": report.refused, "refusals": refusals}))
+        else:
+            _print_report(report)
+        if report.refused:
+            sys.exit(IN_PART)
+
+    return app
+
+
+async def _imported(house: House, url: str, paths: tuple[Path, ...], practice: str | None, email: str | None) -> Report:
+    async with house.services(url) as services:
+        actor = await _actor(services, practice, email)
+        with _progress() as progress:
+            task = progress.add_task("reading", total=None)
+
+            def watch(report: Report, place: tuple[int, int]) -> None:
+                read = sum(tally.read for tally in report.types.values())
+                progress.update(task, completed=place[0], total=place[1], description=f"{read:,} resources")
+
+            report: Report = await services.imports().run(actor, services.fhir_files(paths), watch)
+            return report
+
+
+async def _actor(services: Any, practice: str | None, email: str | None) -> Actor:
+    """Who imports: a named member, or the practice's first owner. Raises ValueError saying what to name."""
+    async with services.uow() as uow:
+        chosen = await _practice(uow, practice)
+        members = await uow.practices.members(chosen.id)
+        if email is None:
+            found = next((member for member in members if member.role is Role.OWNER), None)
+        else:
+            account = await uow.accounts.by_email(email.strip().casefold())
+            found = next((member for member in members if account and member.account_id == account.id), None)
+    if found is None:
+        raise ValueError(f"{email or 'an owner'} is not a member of {chosen.name}")
+    return Actor(found.account_id, chosen.id, found.role, "", DEVICE, "")
+
+
+async def _practice(uow: Any, wanted: str | None) -> Practice:
+    practices: list[Practice] = list(await uow.practices.all())
+    found = [item for item in practices if wanted in (None, item.id, item.name)]
+    if len(found) == 1:
+        return found[0]
+    if not practices:
+        raise ValueError("there is no practice yet; make one with: heallog user create EMAIL --new-practice NAME")
+    known = ", ".join(f"{item.name} ({item.id})" for item in practices[:20])
+    raise ValueError(f"name one practice with --practice: {known}")
+
+
+def _print_report(report: Report) -> None:
+    console = Console()
+    table = Table("type", *("read", "created", "updated", "unchanged", "refused", "not mapped"))
+    for kind, tally in sorted(report.types.items()):
+        table.add_row(kind, *(f"{count:,}" for count in asdict(tally).values()))
+    console.print(table)
+    for refusal in report.refusals:
+        console.print(
+            f"refused {refusal.where} {refusal.type}/{refusal.id}: {refusal.reason}", markup=False, soft_wrap=True
+        )
+    if report.refused > len(report.refusals):
+        console.print(f"… and {report.refused - len(report.refusals):,} more", markup=False)
+
+
+def _progress() -> Progress:
+    return Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f}%"),
+        TimeElapsedColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    )
+
+
+# -- config, user -------------------------------------------------------------------------------------------------
+
+
+def _config(house: House) -> App:
+    app = App(name="config", help="Settings.")
+
+    @app.command
+    def check() -> None:
+        """Read every setting as the server would; fail naming what is wrong.
+
+        Example:
+            heallog config check
+        """
+        for name, value in house.settings():
+            print(f"{name}={value}")
+
+    return app
+
+
+def _user(house: House) -> App:
+    app = App(name="user", help="People who can log in.")
+
+    @app.command
+    def create(
+        email: str,
+        *,
+        name: str,
+        practice: str | None = None,
+        new_practice: str | None = None,
+        role: Role = Role.CLINICIAN,
+        password_stdin: bool = False,
+    ) -> None:
+        """Make an account: a member of a practice, or the owner of a new one. The password is asked for.
+
+        Examples:
+            heallog user create ada@example.org --name "Ada Obi" --new-practice Hillside
+            heallog user create ben@example.org --name "Ben Ito" --practice Hillside --role assistant
+
+        Parameters
+        ----------
+        email: The address to log in with.
+        name: The person's name.
+        practice: The practice to join, by id or name. Needed where there are several.
+        new_practice: The name of a new practice to own.
+        role: What the member is: owner, clinician, assistant, auditor.
+        password_stdin: Read the password from standard input instead of asking.
+        """
+        password = sys.stdin.readline().rstrip("\n") if password_stdin else getpass("password: ")
+
+        async def work(services: Any) -> str:
+            accounts = services.accounts()
+            if new_practice is not None:
+                fields = {"email": email, "password": password, "name": name, "practice_name": new_practice}
+                registered = await accounts.register(fields)
+                return f"{email} owns {registered.practice.name} ({registered.practice.id})"
+            async with services.uow() as uow:
+                chosen = await _practice(uow, practice)
+            await accounts.join(chosen.id, role, email, password, name)
+            return f"{email} is {role} in {chosen.name} ({chosen.id})"
+
+        with house.database() as url:
+            house.upgrade(url, "head")
+            print(asyncio.run(_with(house, url, work)))
+
+    return app

@@ -1,0 +1,188 @@
+"""Whatever is done, in whatever order: memory and PostgreSQL answer alike."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import Any
+
+import asyncpg
+from hypothesis import HealthCheck, event, given, settings
+from hypothesis import strategies as st
+
+from contracts.clinic import MINUTE, MONDAY, Clinic, memory, postgres, things
+from heallog.adapters.memory.store import ConstraintViolated
+from heallog.adapters.postgres.database import Database
+from heallog.application.ports.records import RecordFilter
+from heallog.domain.errors import DomainError
+from heallog.domain.versions import Collection, unborn
+
+Step = Callable[[Clinic], Awaitable[object]]
+"""Does or asks one thing and gives what came of it."""
+
+PEOPLE = ("a", "A", "b-1", "b.1", "nobody")
+NOTES = ("n1", "n2", "N2", "a")
+NAMES = ("García", "Garcia", "GARICA", "Smith", "Smithson", "Ångström", "O'Brien", "王", "\ufa0e", "\U00020bb7", "")
+CODES = ("29463-7", "8302-2")
+NUMBERS = ("555 010 0199", "MRN-0042", "0100100")
+TYPED = (*NAMES[:-1], "garcia s", "smi", "o", "5550100199", "010", "99", "garica 0042", "smiht 010010", "mrn-0024")
+MOMENTS = ("2026-03-02T08:03:00.000Z", "2026-03-02T08:03:00.001Z", "2026-03", "2025", "2026-03-02")
+
+people, notes = st.sampled_from(PEOPLE), st.sampled_from(NOTES)
+collections = st.sampled_from(Collection)
+limits = st.integers(0, 4)
+instants = st.none() | st.integers(0, 20).map(lambda minutes: MONDAY + minutes * MINUTE)
+tags = st.sampled_from(("asthma", "diabetes"))
+
+patient_contents = st.fixed_dictionaries(
+    {"family_name": st.sampled_from(NAMES)},
+    optional={
+        "given_name": st.sampled_from(NAMES),
+        "phone": st.sampled_from(NUMBERS),
+        "identifiers": st.lists(st.sampled_from(NUMBERS).map(lambda value: {"value": value}), max_size=2),
+        "tags": st.lists(tags, unique=True),
+    },
+)
+record_contents = st.fixed_dictionaries(
+    {
+        "kind": st.sampled_from(("note", "observation")),
+        "status": st.sampled_from(("draft", "signed")),
+        "text": st.text(st.characters(codec="utf-8"), max_size=5),
+    },
+    optional={
+        "occurred_at": st.sampled_from(MOMENTS),
+        "code": st.sampled_from(CODES).map(lambda code: {"code": code}),
+    },
+)
+
+
+# -- writing ------------------------------------------------------------------------------------------------------
+
+
+@st.composite
+def writes(draw: st.DrawFn) -> Step:
+    """One unit of work with up to three appends, each of up to three things, mostly as a use case would do it."""
+    batches = st.lists(_changes(), max_size=3, unique_by=lambda change: change[0])
+    parts = draw(
+        st.lists(
+            st.tuples(collections, batches),
+            min_size=1,
+            max_size=3,
+        )
+    )
+    committed = draw(st.sampled_from((True, True, True, False)))
+
+    async def step(clinic: Clinic) -> object:
+        contribution = clinic.contribution()
+        done: list[object] = []
+        async with clinic.backend.uow() as uow:
+            for collection, changes in parts:
+                heads = await things(uow, collection).lock(clinic.id, [name for name, *_ in changes])
+                done.append(heads)
+                written = []
+                for name, patient, content, skew, source in changes:
+                    of = name if collection is Collection.PATIENTS else patient
+                    head = heads.get(name) or unborn(clinic.id, collection, name, of, contribution.at)
+                    head = replace(head, version=max(0, head.version + skew))
+                    written.append(clinic.next(head, content[collection], contribution=contribution, source=source))
+                await things(uow, collection).append(written)
+                done.append(await uow.patients.present(clinic.id, PEOPLE))
+                done += [await uow.versions.history(clinic.id, collection, name, None, 99) for name, *_ in changes]
+            if committed:
+                await uow.commit()
+        return done
+
+    return step
+
+
+def _changes() -> st.SearchStrategy[tuple[str, str, dict[Collection, Any], int, bytes | None]]:
+    """What, of whom, its content (or its deletion), how far beside the right number, and from which source."""
+    contents = st.fixed_dictionaries(
+        {Collection.PATIENTS: st.none() | patient_contents, Collection.RECORDS: st.none() | record_contents}
+    )
+    skews = st.sampled_from((0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, -1, 1))
+    sources = st.sampled_from((None, None, b'{"a": 1.0, "a":"\\u0000"}'))
+    return st.tuples(st.sampled_from(PEOPLE[:-1] + NOTES[:-1]), people, contents, skews, sources)
+
+
+# -- asking -------------------------------------------------------------------------------------------------------
+
+
+def asks() -> st.SearchStrategy[Step]:
+    chosen = st.builds(
+        RecordFilter,
+        st.sampled_from((None, "note")),
+        st.sampled_from((None, "signed")),
+        instants,
+        instants,
+        st.sampled_from((None, *CODES)),
+    )
+    return st.one_of(
+        st.builds(_page, st.none() | people, limits, st.none() | tags, instants),
+        st.builds(_search, st.sampled_from(TYPED), limits.map(lambda limit: limit + 1), st.none() | tags, instants),
+        st.builds(_records_of, people, chosen, st.none() | notes, limits),
+        st.builds(_history, collections, people | notes, st.none() | st.integers(-1, 6), limits),
+        st.builds(_numbered, collections, people | notes, st.lists(st.integers(-1, 6), max_size=4)),
+        st.builds(_get, people, notes),
+    )
+
+
+def _page(after: str | None, limit: int, tag: str | None, since: Any) -> Step:
+    return lambda clinic: clinic.page(after=after, limit=limit, tag=tag, since=since)
+
+
+def _search(text: str, limit: int, tag: str | None, since: Any) -> Step:
+    return lambda clinic: clinic.search(text, limit=limit, tag=tag, since=since)
+
+
+def _records_of(patient: str, chosen: RecordFilter, after: str | None, limit: int) -> Step:
+    return lambda clinic: clinic.records_of(patient, chosen, after=after, limit=limit)
+
+
+def _history(collection: Collection, name: str, before: int | None, limit: int) -> Step:
+    return lambda clinic: clinic.backend.versions.history(clinic.id, collection, name, before, limit)
+
+
+def _numbered(collection: Collection, name: str, numbers: list[int]) -> Step:
+    return lambda clinic: clinic.backend.versions.numbered(clinic.id, collection, name, numbers)
+
+
+def _get(patient: str, note: str) -> Step:
+    async def step(clinic: Clinic) -> object:
+        return (
+            await clinic.backend.patients.get(clinic.id, patient),
+            await clinic.backend.records.get(clinic.id, note),
+        )
+
+    return step
+
+
+# -- comparing ----------------------------------------------------------------------------------------------------
+
+
+async def _came_of(step: Step, clinic: Clinic) -> object:
+    """A refusal is an outcome too. Where it is no domain error, each place has its own."""
+    try:
+        return await step(clinic)
+    except DomainError as refused:
+        return type(refused)
+    except (ConstraintViolated, asyncpg.PostgresError, RuntimeError):
+        return "what no use case may do"
+
+
+async def _everything(clinic: Clinic) -> list[object]:
+    kept = [(collection, name) for collection in Collection for name in (*PEOPLE, *NOTES)]
+    return [
+        await clinic.page(),
+        [await clinic.records_of(patient) for patient in PEOPLE],
+        [await clinic.search(text) for text in TYPED],
+        [await clinic.backend.versions.numbered(clinic.id, *thing, range(12)) for thing in kept],
+    ]
+
+
+@settings(max_examples=3000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(writes() | asks(), min_size=1, max_size=20))
+async def test_memory_and_postgres_answer_alike(database: Database, steps: list[Step]) -> None:
+    one = await Clinic(memory()).open()
+    other = await Clinic(postgres(database), id=one.id).open()
+    for number, step in enumerate(steps):
+        r = await _came_of(step, one); event(str(r) if isinstance(r, (type,str)) else "fine"); assert r == await _came_of(step, other)
+    assert await _everything(one) == await _everything(other)
