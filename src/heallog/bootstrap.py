@@ -54,8 +54,8 @@ class Container(containers.DeclarativeContainer):
     patients = providers.Singleton(Patients, uow.provider, patient_reads, version_reads, clock, ids)
     records = providers.Singleton(Records, uow.provider, record_reads, version_reads, clock, ids)
     imports = providers.Singleton(Imports, uow.provider, clock, ids)
-    fhir_bundle = providers.Object(FhirBundle)
-    fhir_files = providers.Object(FhirFiles)
+    fhir_bundle: providers.Provider[type[FhirBundle]] = providers.Object(FhirBundle)
+    fhir_files = providers.Factory(FhirFiles)
     is_ready = providers.Callable(lambda database: database.ready, database)
 
 

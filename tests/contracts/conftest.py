@@ -2,7 +2,7 @@
 
 import pytest
 
-from contracts.clinic import Backend, Clinic, memory, postgres
+from .clinic import Backend, Clinic, memory, postgres
 
 
 @pytest.fixture(params=["memory", "postgres"])

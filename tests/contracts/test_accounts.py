@@ -2,8 +2,9 @@
 
 import pytest
 
-from contracts.clinic import Backend, Clinic
 from heallog.domain.errors import DomainError, EmailTaken
+
+from .clinic import Backend, Clinic
 
 
 async def test_dr_okafor_is_found_by_id_and_by_email_key(backend: Backend, clinic: Clinic) -> None:

@@ -1,8 +1,9 @@
 """What every ledger promises: everything there is, in order, as it stood at one moment."""
 
-from contracts.clinic import Backend, Clinic
 from heallog.application.ports.versions import Ledger
 from heallog.domain.versions import Collection, Head, Version
+
+from .clinic import Backend, Clinic
 
 
 async def _versions(ledger: Ledger, clinic: Clinic, collection: Collection) -> list[Version]:

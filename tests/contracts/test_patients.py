@@ -2,8 +2,9 @@
 
 import pytest
 
-from contracts.clinic import MINUTE, MONDAY, Backend, Clinic
 from heallog.domain.errors import DomainError
+
+from .clinic import MINUTE, MONDAY, Backend, Clinic
 
 TIED = ("B", "a", "a-1", "a.1", "b")
 """Ids in byte order."""
@@ -82,6 +83,7 @@ async def test_pages_meet_without_gap_or_overlap(clinic: Clinic) -> None:
         while page := await clinic.page(after=paged[-1] if paged else None, limit=size):
             assert len(page) <= size
             paged += page
+            assert len(paged) <= len(whole)
         assert paged == whole
 
 

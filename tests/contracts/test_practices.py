@@ -2,10 +2,11 @@
 
 import pytest
 
-from contracts.clinic import MINUTE, MONDAY, Backend, Clinic
 from heallog.domain.access import Role
 from heallog.domain.errors import DomainError
 from heallog.domain.practices import Membership, Practice
+
+from .clinic import MINUTE, MONDAY, Backend, Clinic
 
 
 async def test_a_practice_is_read_back(backend: Backend, clinic: Clinic) -> None:

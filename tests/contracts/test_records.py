@@ -4,10 +4,11 @@ from datetime import timedelta
 
 import pytest
 
-from contracts.clinic import MINUTE, MONDAY, Backend, Clinic
 from heallog.application.ports.records import RecordFilter
 from heallog.domain.errors import AlreadyExists, NotFound
 from heallog.domain.fields import moment
+
+from .clinic import MINUTE, MONDAY, Backend, Clinic
 
 DAY = timedelta(days=1)
 
@@ -124,6 +125,7 @@ async def test_pages_meet_without_gap_or_overlap(clinic: Clinic) -> None:
         while page := await clinic.records_of("alice", after=paged[-1] if paged else None, limit=size):
             assert len(page) <= size
             paged += page
+            assert len(paged) <= len(whole)
         assert paged == whole == [f"note-{number}" for number in reversed(range(7))]
 
 

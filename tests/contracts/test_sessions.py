@@ -7,9 +7,10 @@ from dataclasses import replace
 
 import pytest
 
-from contracts.clinic import MINUTE, MONDAY, Backend, Clinic
 from heallog.domain.errors import DomainError
 from heallog.domain.sessions import Session
+
+from .clinic import MINUTE, MONDAY, Backend, Clinic
 
 
 @pytest.fixture

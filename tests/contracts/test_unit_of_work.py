@@ -5,10 +5,11 @@ from contextlib import suppress
 
 import pytest
 
-from contracts.clinic import Backend, Clinic
 from heallog.application.ports.unit_of_work import UnitOfWork
 from heallog.domain.errors import AlreadyExists, DomainError
 from heallog.domain.events import LoggedIn
+
+from .clinic import Backend, Clinic
 
 # -- all or nothing -----------------------------------------------------------------------------------------------
 

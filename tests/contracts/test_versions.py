@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 
-from contracts.clinic import MINUTE, MONDAY, Backend, Clinic, things
 from heallog.domain.audit import Written
 from heallog.domain.errors import AlreadyExists, DomainError
 from heallog.domain.events import LoggedIn
 from heallog.domain.fields import canonical
 from heallog.domain.versions import GENESIS, Change, Collection, Head, Version, proves
+
+from .clinic import MINUTE, MONDAY, Backend, Clinic, things
 
 
 @pytest.fixture(params=list(Collection))

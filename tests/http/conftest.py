@@ -1,81 +1,74 @@
 """The application in process, on the real database; a clinic of its own for each test."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, field
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
+from argon2 import PasswordHasher
+from dependency_injector import providers
 from litestar import Litestar
-from litestar.testing import AsyncTestClient
 
 from heallog import bootstrap, config
-from heallog.domain.access import Actor, Role
+from heallog.adapters.security import Argon2Passwords
 
-PASSWORD = "correct horse battery"
+from .clinic import PASSWORD, Clinic, NewClinic
+
+
+class QuickPasswords(Argon2Passwords):
+    """argon2id as it is, but at a cost that hundreds of clinics can pay."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._hasher = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
+        self._nobody = self._hasher.hash("nobody")
 
 
 @pytest.fixture(scope="session")
-def container(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> bootstrap.Container:
-    """The real container over the test database."""
+def container(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[bootstrap.Container]:
+    """The real container over the test database; only hashing passwords is cheaper."""
     folder: Path = tmp_path_factory.mktemp("data")
-    return bootstrap.container(config.Settings(database_url=database_url, data_dir=folder, _env_file=None))
+    wired = bootstrap.container(config.Settings(database_url=database_url, data_dir=folder, _env_file=None))
+    with wired.passwords.override(providers.Singleton(QuickPasswords)):
+        yield wired
+
+
+@asynccontextmanager
+async def living(app: Litestar) -> AsyncIterator[None]:
+    """The application's lifespan in a task of its own: it must end in the task in which it began."""
+    begun, over = asyncio.Event(), asyncio.Event()
+
+    async def live() -> None:
+        async with app.lifespan():
+            begun.set()
+            await over.wait()
+
+    life = asyncio.create_task(live())
+    await asyncio.wait([life, asyncio.create_task(begun.wait())], return_when=asyncio.FIRST_COMPLETED)
+    yield
+    over.set()
+    await life
 
 
 @pytest.fixture(scope="session")
-async def client(container: bootstrap.Container) -> AsyncIterator[AsyncTestClient[Litestar]]:
-    async with AsyncTestClient(bootstrap.http_app(container), raise_server_exceptions=False) as opened:
+async def client(container: bootstrap.Container) -> AsyncIterator[httpx.AsyncClient]:
+    """Requests straight into the application, on the tests' own event loop: tests may look into its database."""
+    app = bootstrap.http_app(container)
+    transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
+    async with living(app), httpx.AsyncClient(transport=transport, base_url="http://heallog.test") as opened:
         yield opened
 
 
-@dataclass
-class Clinic:
-    """A practice, its owner Alice, and calls in her name."""
-
-    client: AsyncTestClient[Litestar]
-    container: bootstrap.Container
-    practice_id: str
-    account_id: str
-    email: str
-    token: str
-    ids: dict[str, str] = field(default_factory=dict)
-
-    async def call(
-        self, method: str, path: str, body: Any = None, *, headers: dict[str, str] | None = None, token: str | None = None
-    ) -> httpx.Response:
-        """A request as Alice, or with another token; `body` is sent as JSON."""
-        sent = {"Authorization": f"Bearer {token or self.token}", **(headers or {})}
-        if body is None:
-            return await self.client.request(method, path, headers=sent)
-        return await self.client.request(method, path, json=body, headers=sent)
-
-    async def patient(self, **fields: Any) -> dict[str, Any]:
-        answer = await self.call("POST", "/v1/patients", {"family_name": "Obi", "given_name": "Ngozi", **fields})
-        assert answer.status_code == 201, answer.text
-        return answer.json()
-
-    async def record(self, patient_id: str, **fields: Any) -> dict[str, Any]:
-        body = {"kind": "observation", "title": "Blood pressure", **fields}
-        answer = await self.call("POST", f"/v1/patients/{patient_id}/records", body)
-        assert answer.status_code == 201, answer.text
-        return answer.json()
-
-    def token_for(self, role: Role) -> str:
-        """A token of a member of this practice with another role."""
-        actor = Actor(self.account_id, self.practice_id, role, "session", "device")
-        return self.container.tokens().issue(actor, self.container.clock()()).access_token
-
-
-NewClinic = Callable[[], Awaitable[Clinic]]
-
-
-@pytest.fixture
-def new_clinic(client: AsyncTestClient[Litestar], container: bootstrap.Container) -> NewClinic:
+@pytest.fixture(scope="session")
+def new_clinic(client: httpx.AsyncClient, container: bootstrap.Container) -> NewClinic:
     async def make() -> Clinic:
         email = f"alice-{container.ids()()}@example.org"
         fields = {"email": email, "password": PASSWORD, "name": "Alice", "practice_name": "Hillside"}
-        registered = (await client.post("/v1/auth/register", json=fields)).json()
+        answer = await client.post("/v1/auth/register", json=fields)
+        assert answer.status_code == 201, answer.text
+        registered = answer.json()
         return Clinic(
             client,
             container,

@@ -4,9 +4,10 @@ Each batch is one unit of work with a constant number of statements. Running the
 import that was killed goes on where it stopped. What a person changed here since is never overwritten.
 """
 
+import asyncio
 import hashlib
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -84,6 +85,12 @@ class _Planned:
     content: Mapping[str, Any]
 
 
+_Outcome = tuple[Incoming, str, str]
+"""What became of a resource, and why where it was refused."""
+
+_Batch = tuple[list[_Planned], list[_Outcome]]
+
+
 class _Refused(Exception):
     pass
 
@@ -106,14 +113,16 @@ class Imports:
             (Collection.PATIENTS, source.patients()),
             (Collection.RECORDS, source.others()),
         ):
-            for batch in _batches(items):
-                await self._take(actor, collection, batch, report)
+            async for plans, left_out in _ahead(items):
+                for item, outcome, reason in left_out:
+                    report.count(item, outcome, reason)
+                await self._take(actor, collection, plans, report)
                 if watch is not None:
                     watch(report, source.progress())
         return report
 
-    async def _take(self, actor: Actor, collection: Collection, batch: list[Incoming], report: Report) -> None:
-        for part in _without_repeats(_planned(batch, report)):
+    async def _take(self, actor: Actor, collection: Collection, plans: list[_Planned], report: Report) -> None:
+        for part in _without_repeats(plans):
             for left in reversed(range(TRIES)):
                 try:
                     outcomes = await self._write(actor, collection, part)
@@ -122,15 +131,13 @@ class Imports:
                     if not left:
                         raise
                 else:
-                    for plan, outcome, reason in outcomes:
-                        report.count(plan.item, outcome, reason)
+                    for item, outcome, reason in outcomes:
+                        report.count(item, outcome, reason)
                     break
 
-    async def _write(
-        self, actor: Actor, collection: Collection, plans: list[_Planned]
-    ) -> list[tuple[_Planned, str, str]]:
+    async def _write(self, actor: Actor, collection: Collection, plans: list[_Planned]) -> list[_Outcome]:
         contribution = Contribution(self._ids(), actor, self._clock())
-        outcomes: list[tuple[_Planned, str, str]] = []
+        outcomes: list[_Outcome] = []
         written: list[Written] = []
         async with self._uow() as uow:
             await uow.exclusive(actor.practice_id, "import")
@@ -142,13 +149,13 @@ class Imports:
                 try:
                     item = self._decide(plan, head, contribution, present)
                 except _Refused as refusal:
-                    outcomes.append((plan, "refused", str(refusal)))
+                    outcomes.append((plan.item, "refused", str(refusal)))
                     continue
                 if item is None:
-                    outcomes.append((plan, "unchanged", ""))
+                    outcomes.append((plan.item, "unchanged", ""))
                 else:
                     written.append(item)
-                    outcomes.append((plan, "created" if head is None else "updated", ""))
+                    outcomes.append((plan.item, "created" if head is None else "updated", ""))
             if written:
                 await things.append(written)
                 uow.tell(
@@ -215,11 +222,13 @@ def _may_update(head: Head, plan: _Planned) -> None:
         raise _Refused(f"it is of kind {current['kind']} here")
 
 
-def _planned(batch: Iterable[Incoming], report: Report) -> Iterator[_Planned]:
-    """Those of a batch whose content is good; the others are counted."""
+def _planned(batch: list[Incoming]) -> _Batch:
+    """Those of a batch whose content is good, and what becomes of the others."""
+    plans: list[_Planned] = []
+    left_out: list[_Outcome] = []
     for item in batch:
         if item.mapped is None:
-            report.count(item, "refused" if item.refused else "not_mapped", item.refused or "")
+            left_out.append((item, "refused" if item.refused else "not_mapped", item.refused or ""))
             continue
         try:
             if item.mapped.collection is Collection.PATIENTS:
@@ -227,9 +236,11 @@ def _planned(batch: Iterable[Incoming], report: Report) -> Iterator[_Planned]:
             else:
                 content = records.imported(item.mapped.body, item.mapped.status)
         except InvalidFields as error:
-            report.count(item, "refused", "; ".join(f"{wrong.field}: {wrong.message}" for wrong in error.errors))
+            reason = "; ".join(f"{wrong.field}: {wrong.message}" for wrong in error.errors)
+            left_out.append((item, "refused", reason))
         else:
-            yield _Planned(item, item.mapped, content)
+            plans.append(_Planned(item, item.mapped, content))
+    return plans, left_out
 
 
 def _without_repeats(plans: Iterable[_Planned]) -> list[list[_Planned]]:
@@ -245,6 +256,21 @@ def _without_repeats(plans: Iterable[_Planned]) -> list[list[_Planned]]:
     return parts
 
 
-def _batches(items: Iterator[Incoming]) -> Iterator[list[Incoming]]:
-    while batch := list(islice(items, BATCH)):
-        yield batch
+async def _ahead(items: Iterator[Incoming]) -> AsyncIterator[_Batch]:
+    """Batches; the next one is read and checked in a thread while this one is written.
+
+    The event loop stays free for others, and the database and the reader work at the same time.
+    """
+
+    def read() -> _Batch | None:
+        batch = list(islice(items, BATCH))
+        return _planned(batch) if batch else None
+
+    coming = asyncio.create_task(asyncio.to_thread(read))
+    try:
+        while (batch := await coming) is not None:
+            coming = asyncio.create_task(asyncio.to_thread(read))
+            yield batch
+    finally:
+        # A thread cannot be called off: wait for it, so that it never reads on behind a failed import.
+        await asyncio.wait([coming])

@@ -314,7 +314,10 @@ async def _practice(uow: Any, wanted: str | None) -> Practice:
 
 def _print_report(report: Report) -> None:
     console = Console()
-    table = Table("type", *("read", "created", "updated", "unchanged", "refused", "not mapped"))
+    table = Table(box=None, pad_edge=False)
+    table.add_column("type", no_wrap=True)
+    for name in ("read", "created", "updated", "unchanged", "refused", "not mapped"):
+        table.add_column(name, justify="right", no_wrap=True)
     for kind, tally in sorted(report.types.items()):
         table.add_row(kind, *(f"{count:,}" for count in asdict(tally).values()))
     console.print(table)

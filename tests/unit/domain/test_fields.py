@@ -512,23 +512,22 @@ def test_every_kind_of_record_takes_what_it_declares(kind: str, data: st.DataObj
     assert_kept(shape, found)
 
 
-@pytest.mark.parametrize("name", SHAPES)
-@given(value=WILD | st.fixed_dictionaries({}, optional=dict.fromkeys(("name", "kind", "values", "tags"), WILD)))
-def test_a_shape_answers_anything_at_all_with_a_value_or_with_errors(name: str, value: Any) -> None:
-    shape = SHAPES[name]
-    errors: Errors = []
-    found = shape.check(value, "field", errors)
-    for error in errors:
-        assert error.field == "field" or error.field.startswith("field.")
-        assert error.field.isprintable()
-        assert error.message.isprintable()
-    if not errors:
-        assert_kept(shape, found)
+@given(WILD | st.fixed_dictionaries({}, optional=dict.fromkeys(("name", "kind", "values", "tags"), WILD)))
+def test_shapes_answer_anything_at_all_with_a_value_or_with_errors(value: Any) -> None:
+    for shape in SHAPES.values():
+        errors: Errors = []
+        found = shape.check(value, "field", errors)
+        for error in errors:
+            assert error.field == "field" or error.field.startswith("field.")
+            assert error.field.isprintable()
+            assert error.message.isprintable()
+        if not errors:
+            assert_kept(shape, found)
 
 
 @given(ANY_TEXT)
 def test_an_unknown_key_is_told_in_print_and_cut_short(key: str) -> None:
-    assume(key != "city")
+    assume(key not in ADDRESS.fields)
     errors: Errors = []
     check_fields(ADDRESS.fields, {"city": "Jos", key: 1}, errors, "address.")
     (error,) = errors

@@ -301,7 +301,7 @@ def test_a_conflict_with_a_deletion_has_no_head_to_show() -> None:
     assert conflict.value.context == {"version": 7, "base_version": 6, "head": None, "changes": {}}
 
 
-@pytest.mark.parametrize("seen", [Seen(9), Seen(9, strict=True), Seen(5, strict=True)])
+@pytest.mark.parametrize("seen", [Seen(8), Seen(9), Seen(9, strict=True), Seen(5, strict=True)])
 def test_the_future_and_the_strict_hear_the_heads_number_only(seen: Seen) -> None:
     with pytest.raises((VersionConflict, StaleVersion)) as refusal:
         check_seen(head_at(7), seen, {"given_name": "Alicia"})

@@ -122,7 +122,9 @@ def _ratio(node: Node, name: str) -> Body:
 def _period(node: Node, name: str) -> Body:
     period = node.node(name)
     start, end = period.text("start"), period.text("end")
-    return {"value": f"{start} to {end}" if start and end else f"from {start}" if start else f"until {end}" * bool(end)}
+    if start and end:
+        return {"value": f"{start} to {end}"}
+    return {"value": f"from {start}"} if start else {"value": f"until {end}"} if end else {}
 
 
 def _samples(node: Node, name: str) -> Body:
@@ -178,12 +180,13 @@ def measurement(node: Node, prefix: str = "value") -> Body:
 
 
 def times(node: Node, names: Sequence[str]) -> tuple[str, str]:
-    """Start and end, from the first of these elements that has a start."""
+    """Start and end, from the first of these elements that has a start. An onset's end is not the illness's end."""
     start = end = ""
     for name in names:
         if name.endswith(("Period", "period")):
             period = node.node(name)
-            start, end = period.text("start"), end or period.text("end")
+            start = period.text("start")
+            end = end or (period.text("end") if not name.startswith("onset") else "")
         else:
             start = node.text(name)
         if start:

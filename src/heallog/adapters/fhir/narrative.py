@@ -6,13 +6,14 @@ import re
 
 from heallog.adapters.fhir.node import Node, Refused, shown
 
-# Every alternative stops at the next angle bracket, so that the time grows with the length whatever the text is.
-# (html.parser takes minutes over 100 kB of "<a ", and whoever may post a Bundle chooses the text.)
-_TOKEN = re.compile(r"<!--|-->|</?([a-zA-Z][a-zA-Z0-9]*)[^<>]*>|<[!?/][^<>]*>|[^<-]+|.", re.DOTALL)
+# Every token ends at the next angle bracket and gives nothing back, so that the time grows with the length whatever the
+# text is. (html.parser takes minutes over 100 kB of "<a ", and whoever may post a Bundle chooses the text.)
+_TOKEN = re.compile(r"<!--|</?([a-zA-Z][a-zA-Z0-9]*+)[^<>]*+>|<[!?/][^<>]*+>|[^<]++|<")
 _SPACE = re.compile(r"\s+")
 _MANY_BREAKS = re.compile(r"\n{3,}")
-_UNSEEN = frozenset({"script", "style", "head", "title"})
-_PARAGRAPHS = frozenset({"p", "table", "ul", "ol", "pre", "blockquote", "h1", "h2", "h3", "h4", "h5", "h6"})
+_END_OF_UNSEEN = {tag: re.compile(rf"</{tag}[^<>]*+>?", re.IGNORECASE) for tag in ("script", "style", "head", "title")}
+_END_OF_COMMENT = re.compile("-->")
+_PARAGRAPHS = frozenset({"p", "table", "pre", "blockquote", "h1", "h2", "h3", "h4", "h5", "h6"})
 _LINES = frozenset({"br", "div", "tr", "dt", "dd", "hr", "section", "article", "caption"})
 _CHARSET = re.compile(r"charset\s*=\s*\"?([^\s;\"]+)")
 
@@ -20,23 +21,21 @@ _CHARSET = re.compile(r"charset\s*=\s*\"?([^\s;\"]+)")
 def plain(markup: str) -> str:
     """HTML as text: a line per block, list items with a dash, cells apart by tabs; no scripts, styles or comments."""
     pieces: list[str] = []
-    hidden_until = ""
     verbatim = False
-    for token in _TOKEN.finditer(markup):
+    at = 0
+    while token := _TOKEN.match(markup, at):
+        at = token.end()
         piece, tag = token[0], (token[1] or "").lower()
-        if hidden_until:
-            if piece == hidden_until or (piece[:2] == "</" and tag == hidden_until):
-                hidden_until = ""
-        elif piece == "<!--":
-            hidden_until = "-->"
-        elif not tag:
-            if piece[0] != "<" or piece == "<":
-                pieces.append(_words(piece, pieces, verbatim))
-        elif tag in _UNSEEN:
-            hidden_until = tag if piece[1] != "/" and not piece.endswith("/>") else ""
-        else:
-            verbatim = piece[1] != "/" if tag == "pre" else verbatim
-            pieces.append(_break(tag, closes=piece[1] == "/"))
+        opens = piece[:2] != "</"
+        unseen = _END_OF_COMMENT if piece == "<!--" else _END_OF_UNSEEN.get(tag) if opens else None
+        if unseen:
+            end = unseen.search(markup, at)
+            at = end.end() if end else len(markup)
+        elif tag:
+            verbatim = opens if tag == "pre" else verbatim
+            pieces.append(_break(tag, closes=not opens))
+        elif piece == "<" or piece[0] != "<":
+            pieces.append(_words(piece, pieces, verbatim))
     lines = "".join(pieces).split("\n")
     return _MANY_BREAKS.sub("\n\n", "\n".join(line.rstrip() for line in lines)).strip("\n")
 
@@ -55,6 +54,8 @@ def _break(tag: str, *, closes: bool) -> str:
         return "\n\n" if closes else "\n"
     if tag in _LINES:
         return "\n"
+    if tag in ("ul", "ol"):
+        return "\n" if closes else ""
     if tag == "li":
         return "" if closes else "\n- "
     return "\t" if closes and tag in ("td", "th") else ""

@@ -114,4 +114,4 @@ def present(body: Body) -> Body:
 
 def shown(text: str) -> str:
     """What a message may quote: printable and short."""
-    return ascii(text) if len(text) <= 60 else f"{ascii(text[:57])}..."
+    return ascii(text) if len(text) <= 60 else f"{text[:57]!a}..."

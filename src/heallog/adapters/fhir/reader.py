@@ -1,2 +1,459 @@
-FhirBundle = None
-FhirFiles = None
+"""Where FHIR resources come from: NDJSON files, Bundles in files, and what a client posts.
+
+Each is cut into resources first. Then both readings, of the patients and of everything else, work the same way: one
+rule decides which of the two a resource comes in, so that none comes twice and none is lost.
+"""
+
+import gzip
+import re
+import zlib
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from io import BufferedReader, FileIO
+from pathlib import Path
+from typing import IO, Any, Final, NamedTuple, TypeVar, cast
+
+import ijson
+import msgspec
+
+from heallog.adapters.fhir.mapping import PATIENT, UNKNOWN, map_resource
+from heallog.adapters.fhir.node import Refused
+from heallog.application.ports.imports import Incoming
+from heallog.domain.errors import FieldError, InvalidFields, MalformedJson
+from heallog.domain.fields import decode
+
+LONGEST: Final = 10 * 1024 * 1024
+"""Bytes that one resource may have."""
+
+_DEEPEST: Final = 200
+"""Levels of nesting in a Bundle's file. ijson remembers the path of every level: deep nesting would eat the memory."""
+
+_SUFFIXES = (".ndjson", ".ndjson.gz", ".json", ".json.gz")
+_BOM = b"\xef\xbb\xbf"
+_GZIP = b"\x1f\x8b"
+_DAMAGE = (EOFError, zlib.error, gzip.BadGzipFile)
+
+T = TypeVar("T")
+
+Urls = dict[str, tuple[str, str]]
+"""What a Bundle calls its resources (`urn:uuid:…`): their types and ids."""
+
+
+class _Cut(NamedTuple):
+    """A resource as it was cut out, not yet decoded; or why it could not be. `url` is its `fullUrl` in a Bundle."""
+
+    where: str
+    source: bytes = b""
+    url: str = ""
+    refused: str = ""
+
+
+# -- the two readings ---------------------------------------------------------------------------------------------
+
+_PATIENT = re.compile(rb'"resourceType"\s*:\s*"Patient"')
+_ESCAPED_LETTER = re.compile(rb"\\u00[4-7]")
+
+
+def _may_be_patient(source: bytes) -> bool:
+    """Whether it is worth decoding. JSON may spell any letter as an escape, so such a source may be one too."""
+    if b'"Patient"' in source and _PATIENT.search(source):
+        return True
+    return b"\\u00" in source and _ESCAPED_LETTER.search(source) is not None
+
+
+def _opened(cut: _Cut) -> dict[str, Any]:
+    """The resource, decoded. Raises `Refused`, `MalformedJson`."""
+    if cut.refused:
+        raise Refused(cut.refused)
+    resource = decode(cut.source)
+    if not isinstance(resource, dict):
+        raise Refused("not an object")
+    if resource.get("id") is None and cut.url.startswith("urn:uuid:"):
+        resource["id"] = cut.url.removeprefix("urn:uuid:")
+    return resource
+
+
+def _patients(cuts: Iterable[_Cut]) -> Iterator[Incoming]:
+    for cut in cuts:
+        if not _may_be_patient(cut.source):
+            continue
+        try:
+            resource = _opened(cut)
+        except (Refused, MalformedJson):
+            continue  # the other reading reports it
+        if resource.get("resourceType") == PATIENT:
+            yield map_resource(resource, cut.where, cut.source, lambda _: None)
+
+
+def _others(cuts: Iterable[_Cut], urls: Urls) -> Iterator[Incoming]:
+    def resolve(url: str) -> tuple[str, str] | None:
+        return urls.get(url.lower())
+
+    for cut in cuts:
+        try:
+            resource = _opened(cut)
+        except (Refused, MalformedJson) as refusal:
+            yield Incoming(cut.where, UNKNOWN, "", cut.source, refused=str(refusal))
+        else:
+            kind = resource.get("resourceType")
+            if kind == "Bundle":
+                reason = "a Bundle inside something else is not taken apart; give it as a file of its own"
+                yield Incoming(cut.where, kind, "", cut.source, refused=reason)
+            elif kind != PATIENT:
+                yield map_resource(resource, cut.where, cut.source, resolve)
+
+
+class _Named(msgspec.Struct):
+    type: Any = msgspec.field(name="resourceType", default=None)
+    id: Any = None
+
+
+_NAMED = msgspec.json.Decoder(_Named)
+
+
+def _remember(cut: _Cut, urls: Urls) -> None:
+    """Note which resource a `urn:` stands for. What is broken is noted by nobody and refused when it is read."""
+    if not cut.url.startswith("urn:"):
+        return
+    try:
+        named = _NAMED.decode(cut.source)
+    except (msgspec.DecodeError, RecursionError, ValueError):
+        return
+    own = cut.url.removeprefix("urn:uuid:") if named.id is None else named.id
+    if isinstance(named.type, str) and isinstance(own, str):
+        urls[cut.url.lower()] = (named.type, own)
+
+
+def _entry(where: str, resource: bytes, url: object, request: object) -> _Cut:
+    """A Bundle's entry, cut."""
+    if isinstance(request, dict) and request.get("method") == "DELETE":
+        return _Cut(where, resource, refused="deletes are not imported")
+    if not resource or resource == b"null":
+        return _Cut(where, refused="has no resource")
+    if url is not None and not isinstance(url, str):
+        return _Cut(where, resource, refused="fullUrl: must be a string")
+    return _Cut(where, resource, url or "")
+
+
+# -- files --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class _File:
+    path: Path
+    name: str
+    size: int
+    urls: Urls | None = field(default=None)
+    """Known once the whole file was read."""
+
+
+class FhirFiles:
+    """Files and folders of NDJSON and Bundles, plain or gzipped; neither the name nor the suffix is trusted.
+
+    Raises `FileNotFoundError` for a path that is not there and for a folder without such files.
+    """
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        found = [file for path in paths for file in _files_in(path)]
+        names = Counter(path.name for path in found)
+        self._files = [
+            _File(path, _printable(path.name if names[path.name] == 1 else str(path)), path.stat().st_size)
+            for path in found
+        ]
+        self._total = sum(file.size for file in self._files)
+        self._behind = 0
+        self._reading: tuple[int, int, FileIO] | None = None
+
+    def patients(self) -> Iterator[Incoming]:
+        """Only the patients."""
+        for file, before in self._each(0):
+            yield from _patients(self._remembered(file, before))
+
+    def others(self) -> Iterator[Incoming]:
+        """Everything else, what cannot be read included."""
+        for file, before in self._each(self._total):
+            if file.urls is None:
+                for _ in self._remembered(file, before - self._total):
+                    pass
+            yield from _others(self._cuts(file, before), file.urls or {})
+
+    def progress(self) -> tuple[int, int]:
+        """How many bytes of both readings are behind, of how many; compressed bytes, where files are."""
+        self._note()
+        return self._behind, 2 * self._total
+
+    def _each(self, before: int) -> Iterator[tuple[_File, int]]:
+        for file in self._files:
+            yield file, before
+            before += file.size
+            self._behind = max(self._behind, before)
+
+    def _note(self) -> None:
+        if self._reading is not None and not self._reading[2].closed:
+            before, size, raw = self._reading
+            self._behind = max(self._behind, before + min(raw.tell(), size))
+
+    def _remembered(self, file: _File, before: int) -> Iterator[_Cut]:
+        urls: Urls = {}
+        for cut in self._cuts(file, before):
+            _remember(cut, urls)
+            yield cut
+        file.urls = urls
+
+    def _cuts(self, file: _File, before: int) -> Iterator[_Cut]:
+        with file.path.open("rb", buffering=0) as raw:
+            self._reading = (before, file.size, raw)
+            try:
+                yield from _cuts(raw, file.name)
+            finally:
+                self._reading = None
+
+
+def _files_in(path: Path) -> list[Path]:
+    if not path.is_dir():
+        path.stat()  # says which path is not there
+        return [path]
+    found = sorted(file for file in path.iterdir() if file.name.lower().endswith(_SUFFIXES) and file.is_file())
+    if not found:
+        raise FileNotFoundError(f"no {', '.join(_SUFFIXES)} in {path}")
+    return found
+
+
+def _printable(name: str) -> str:
+    """A file's name for the report; on disk it may be no text at all."""
+    return name.encode(errors="replace").decode()
+
+
+def _cuts(raw: FileIO, name: str) -> Iterator[_Cut]:
+    """The resources of a file. Damage is one refusal that says where, and the end of this file only."""
+    place = [""]
+    try:
+        with _unpacked(raw) as stream:
+            if _is_lines(stream, name):
+                yield from _lines(stream, name, place)
+            else:
+                yield from _document(stream, name, place)
+    except EOFError:
+        yield _Cut(name, refused=f"truncated gzip{place[0]}")
+    except _DAMAGE:
+        yield _Cut(name, refused=f"damaged gzip{place[0]}")
+
+
+@contextmanager
+def _unpacked(raw: FileIO) -> Iterator[IO[bytes]]:
+    buffered = BufferedReader(raw, 1 << 16)
+    if buffered.peek(2)[:2] == _GZIP:
+        with gzip.GzipFile(fileobj=buffered, mode="rb") as unpacked:
+            yield cast("IO[bytes]", unpacked)
+    else:
+        yield buffered
+
+
+def _from_start(stream: IO[bytes]) -> None:
+    stream.seek(0)
+    if stream.read(len(_BOM)) != _BOM:
+        stream.seek(0)
+
+
+def _is_lines(stream: IO[bytes], name: str) -> bool:
+    """Whether each line is a resource. A whole object with more behind it, or all alone, is one; a Bundle is none."""
+    _from_start(stream)
+    first = _next_line(stream)
+    if first[:1] == b"{" and first[-1:] == b"}" and len(first) <= LONGEST:
+        try:
+            return bool(_next_line(stream)) or b'"Bundle"' not in first
+        except _DAMAGE:
+            return True  # there is more, though it cannot be read
+    return ".ndjson" in name.lower() and first not in (b"{", b"[")
+
+
+def _next_line(stream: IO[bytes]) -> bytes:
+    """The next line that is not blank, or as much of it as a resource may have."""
+    while line := stream.readline(LONGEST + 1):
+        if line := line.strip():
+            return line
+    return b""
+
+
+def _lines(stream: IO[bytes], name: str, place: list[str]) -> Iterator[_Cut]:
+    _from_start(stream)
+    number = 0
+    while line := stream.readline(LONGEST + 1):
+        number += 1
+        where = f"{name}:{number}"
+        if len(line) > LONGEST and not line.endswith(b"\n"):
+            while (rest := stream.readline(1 << 16)) and not rest.endswith(b"\n"):
+                pass
+            yield _Cut(where, refused=f"longer than {LONGEST} bytes")
+        elif source := line.strip():
+            yield _Cut(where, source)
+        place[0] = f" after line {number}"
+
+
+def _document(stream: IO[bytes], name: str, place: list[str]) -> Iterator[_Cut]:
+    """A file that is one JSON value: a Bundle is streamed, anything else is a resource."""
+    _from_start(stream)
+    if _root_type(stream) == "Bundle":
+        yield from _entries(stream, name, place)
+        return
+    _from_start(stream)
+    source = stream.read(LONGEST + 1)
+    if len(source) > LONGEST:
+        yield _Cut(name, refused=f"longer than {LONGEST} bytes and not a Bundle")
+    elif source := source.strip():
+        yield _Cut(name, source)
+
+
+def _events(stream: IO[bytes]) -> Iterator[tuple[str, Any]]:
+    """The events of a JSON text. Raises `Refused` for what is nested too deep."""
+    depth = 0
+    for event in ijson.basic_parse(stream):
+        if event[0] in ("start_map", "start_array"):
+            depth += 1
+            if depth > _DEEPEST:
+                raise Refused("nested too deep")
+        elif event[0] in ("end_map", "end_array"):
+            depth -= 1
+        yield event
+
+
+def _root_type(stream: IO[bytes]) -> object:
+    """The `resourceType` of the whole, or None where there is none."""
+    try:
+        for prefix, event, value in ijson.parse(_events(stream)):
+            if prefix == "resourceType":
+                return value
+            if not prefix and event not in ("start_map", "map_key"):
+                break
+    except (ijson.JSONError, Refused, ValueError):
+        pass  # whoever reads the whole finds the same and says it better
+    return None
+
+
+def _has_a_list(stream: IO[bytes]) -> bool:
+    """Whether a Bundle without entries has an empty list of them, or none; anything else under `entry` is a mistake."""
+    _from_start(stream)
+    found = (event for prefix, event, _ in ijson.parse(_events(stream)) if prefix == "entry")
+    return next(found, "null") in ("start_array", "null")
+
+
+_ENCODE = msgspec.json.Encoder(decimal_format="number").encode
+
+
+def _entries(stream: IO[bytes], name: str, place: list[str]) -> Iterator[_Cut]:
+    """The entries of a Bundle, one at a time. The digits of its numbers survive, its spaces do not."""
+    index = -1
+    try:
+        _from_start(stream)
+        for index, entry in enumerate(ijson.items(ijson.parse(_events(stream)), "entry.item")):
+            where = f"{name}:entry {index}"
+            place[0] = f" after entry {index}"
+            if not isinstance(entry, dict):
+                yield _Cut(where, refused="must be an object")
+                continue
+            resource = entry.get("resource")
+            source = b"" if resource is None else _ENCODE(resource)
+            if len(source) > LONGEST:
+                yield _Cut(where, refused=f"longer than {LONGEST} bytes")
+            else:
+                yield _entry(where, source, entry.get("fullUrl"), entry.get("request"))
+        if index < 0 and not _has_a_list(stream):
+            yield _Cut(name, refused="entry: must be a list")
+    except (ijson.JSONError, Refused, ValueError) as error:
+        reason = error if isinstance(error, Refused) else f"not JSON: {_said(error)}"
+        yield _Cut(name, refused=f"{reason}{place[0]}; the rest of the file is not read")
+
+
+def _said(error: Exception) -> str:
+    """ijson's message without the picture under it."""
+    said = error.args[0] if error.args else ""
+    text = said.decode("utf-8", "replace") if isinstance(said, bytes) else str(said)
+    return text.partition("\n")[0].strip()
+
+
+# -- what a client posts ------------------------------------------------------------------------------------------
+
+
+class _Posted(msgspec.Struct):
+    url: Any = msgspec.field(name="fullUrl", default=None)
+    resource: msgspec.Raw = msgspec.field(default_factory=msgspec.Raw)
+    request: Any = None
+
+
+_OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_LIST = msgspec.json.Decoder(list[msgspec.Raw])
+_POSTED = msgspec.json.Decoder(_Posted)
+
+
+class FhirBundle:
+    """A Bundle of any type, or a single resource, as the body of a request.
+
+    Raises `MalformedJson` where it is not JSON, `InvalidFields` where it is something else than a resource.
+    """
+
+    def __init__(self, body: bytes) -> None:
+        whole = body.removeprefix(_BOM).strip()
+        self._cuts = list(_cut_body(whole))
+        self._size = len(whole)
+        self._behind = 0
+        self._urls: Urls = {}
+        for cut in self._cuts:
+            _remember(cut, self._urls)
+
+    def patients(self) -> Iterator[Incoming]:
+        """Only the patients."""
+        return _patients(self._counted(0))
+
+    def others(self) -> Iterator[Incoming]:
+        """Everything else, what cannot be read included."""
+        return _others(self._counted(self._size), self._urls)
+
+    def progress(self) -> tuple[int, int]:
+        """How many bytes of both readings are behind, of how many."""
+        return self._behind, 2 * self._size
+
+    def _counted(self, before: int) -> Iterator[_Cut]:
+        for index, cut in enumerate(self._cuts):
+            yield cut
+            self._behind = max(self._behind, before + self._size * (index + 1) // len(self._cuts))
+        self._behind = max(self._behind, before + self._size)
+
+
+def _cut_body(whole: bytes) -> Iterator[_Cut]:
+    """The entries of a Bundle, byte for byte, or the one resource."""
+    fields = _raw(whole, _OBJECT, FieldError("", "type", "the body must be an object"))
+    kind = decode(bytes(fields.get("resourceType", b"null")))
+    if not isinstance(kind, str) or not kind.isalpha():
+        raise InvalidFields([FieldError("resourceType", "choice", "must be Bundle or the type of a FHIR resource")])
+    if kind != "Bundle":
+        yield _Cut("resource", whole)
+        return
+    entries = fields.get("entry", b"null")
+    if bytes(entries) == b"null":
+        return
+    listed = _raw(entries, _LIST, FieldError("entry", "type", "must be a list"))
+    for index, entry in enumerate(listed):
+        try:
+            posted = _POSTED.decode(entry)
+        except msgspec.ValidationError:
+            yield _Cut(f"entry {index}", refused="must be an object")
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            yield _Cut(f"entry {index}", refused=f"cannot be read: {error}")
+        else:
+            yield _entry(f"entry {index}", bytes(posted.resource), posted.url, posted.request)
+
+
+def _raw(source: bytes | msgspec.Raw, decoder: msgspec.json.Decoder[T], otherwise: FieldError) -> T:
+    """The outermost level of a JSON value; what is inside stays as it is."""
+    try:
+        return decoder.decode(source)
+    except msgspec.ValidationError:
+        decode(bytes(source))  # it may be no JSON at all, further on
+        raise InvalidFields([otherwise]) from None
+    except RecursionError:
+        raise MalformedJson("nested too deep") from None
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        decode(bytes(source))  # finds the same and says it as HealLog does, but for the one thing that it lets pass
+        raise MalformedJson("half of a surrogate pair in a string") from None

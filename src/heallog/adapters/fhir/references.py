@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 
 from heallog.adapters.fhir.node import Node, Refused, shown
 
@@ -18,12 +18,12 @@ _REFERENCE = re.compile(
 
 def own_id(resource: Node) -> str:
     """The resource's id. Raises `Refused` where FHIR would not allow it."""
-    id = resource.lines("id")
-    if not id:
+    own = resource.lines("id")
+    if not own:
         raise Refused("id is missing")
-    if not _ID.fullmatch(id):
-        raise Refused(f"id {shown(id)} is not 1 to 64 letters, digits, dots or hyphens")
-    return id
+    if not _ID.fullmatch(own):
+        raise Refused(f"id {shown(own)} is not 1 to 64 letters, digits, dots or hyphens")
+    return own
 
 
 def record_id(type: str, id: str) -> str:
@@ -37,9 +37,9 @@ def record_id(type: str, id: str) -> str:
 class Links:
     """Follows references; what a `urn:` stands for is up to the Bundle that it was found in."""
 
-    def __init__(self, resolve: Resolve, records: Iterable[str]) -> None:
+    def __init__(self, resolve: Resolve, records: Container[str]) -> None:
         self._resolve = resolve
-        self._records = frozenset(records)
+        self._records = records
 
     def patient(self, resource: Node, name: str) -> str:
         """The id of the patient that `subject` or `patient` names. Raises `Refused` where it names none."""
@@ -64,11 +64,12 @@ class Links:
         return record_id(*found)
 
     def records(self, references: Iterable[Node], *types: str) -> list[str]:
-        return [id for reference in references if (id := self.record(reference, *types))]
+        return [found for reference in references if (found := self.record(reference, *types))]
 
     def _target(self, reference: str) -> tuple[str, str] | None:
         if reference.startswith("urn:"):
-            return self._resolve(reference)
+            meant = self._resolve(reference)
+            return meant if meant and _ID.fullmatch(meant[1]) else None
         found = _REFERENCE.fullmatch(reference)
         return (found[1], found[2]) if found else None
 

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Annotated, Any
 
 from litestar.connection import Request
-from litestar.params import Parameter
+from litestar.params import PathParameter, QueryParameter
 
 from heallog.application.versions import Why
 from heallog.domain.errors import FieldError, InvalidFields
@@ -16,13 +16,16 @@ from heallog.entrypoints.http.errors import UnsupportedMediaType
 
 LARGEST_VERSION = 2**31 - 1
 
-Id = Annotated[str, Parameter(pattern=r"^[A-Za-z0-9.-]{1,64}$", description="1 to 64 of letters, digits, '.', '-'")]
-VersionNumber = Annotated[int, Parameter(ge=1, le=LARGEST_VERSION)]
-Limit = Annotated[int, Parameter(ge=1, le=500, description="How many at most.")]
-Cursor = Annotated[
-    str | None, Parameter(pattern=r"^[A-Za-z0-9.-]{1,64}$", description="`next_cursor` of the page before.")
+Id = Annotated[str, PathParameter(pattern=r"^[A-Za-z0-9.-]{1,64}$", description="1 to 64 of letters, digits, '.', '-'")]
+VersionNumber = Annotated[int, PathParameter(ge=1, le=LARGEST_VERSION)]
+Before = Annotated[
+    int | None, QueryParameter(ge=1, le=LARGEST_VERSION, description="`next_cursor` of the page before.")
 ]
-Word = Annotated[str | None, Parameter(max_length=200, pattern=r"^[^\x00-\x1f]*$")]
+Limit = Annotated[int, QueryParameter(ge=1, le=500, description="How many at most.")]
+Cursor = Annotated[
+    str | None, QueryParameter(pattern=r"^[A-Za-z0-9.-]{1,64}$", description="`next_cursor` of the page before.")
+]
+Word = Annotated[str | None, QueryParameter(max_length=200, pattern=r"^[^\x00-\x1f]*$")]
 
 CREATING: Fields = {
     "id": Field(ID, says="The client's own id; made here where it is missing. Sending the same again is safe."),

@@ -3,7 +3,7 @@
 from typing import Annotated, Any
 
 from litestar import delete, get, patch, post
-from litestar.params import Parameter
+from litestar.params import QueryParameter
 from litestar.response import Response
 
 from heallog.application.patients import Patients
@@ -16,6 +16,7 @@ from heallog.entrypoints.http.bodies import (
     CREATING,
     LARGEST_VERSION,
     REVERTING,
+    Before,
     Cursor,
     Id,
     Limit,
@@ -82,10 +83,10 @@ async def list_patients(
     request: ApiRequest,
     patients: Patients,
     q: Annotated[
-        str | None, Parameter(max_length=200, description="Name, phone or identifier; forgives typos.")
+        str | None, QueryParameter(max_length=200, description="Name, phone or identifier; forgives typos.")
     ] = None,
     tag: Word = None,
-    updated_since: Annotated[str | None, Parameter(max_length=40)] = None,
+    updated_since: Annotated[str | None, QueryParameter(max_length=40)] = None,
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> Response[bytes]:
@@ -188,7 +189,7 @@ async def revert_patient(request: ApiRequest, patients: Patients, patient_id: Id
     **describes(answer=wire.listed(wire.VERSION), codes=("NOT_FOUND",)),
 )
 async def patient_history(
-    request: ApiRequest, patients: Patients, patient_id: Id, limit: Limit = 50, cursor: VersionNumber | None = None
+    request: ApiRequest, patients: Patients, patient_id: Id, limit: Limit = 50, cursor: Before = None
 ) -> Response[bytes]:
     """The newest first."""
     return wire.history(await patients.history(request.user, patient_id, cursor, limit + 1), limit)
@@ -218,8 +219,8 @@ async def patient_diff(
     request: ApiRequest,
     patients: Patients,
     patient_id: Id,
-    one: Annotated[int, Parameter(query="from", ge=1, le=LARGEST_VERSION)],
-    other: Annotated[int, Parameter(query="to", ge=1, le=LARGEST_VERSION)],
+    one: Annotated[int, QueryParameter(name="from", ge=1, le=LARGEST_VERSION)],
+    other: Annotated[int, QueryParameter(name="to", ge=1, le=LARGEST_VERSION)],
 ) -> dict[str, Any]:
     found = await patients.differences(request.user, patient_id, one, other)
     return wire.differences(one, other, found)

@@ -3,7 +3,7 @@
 from typing import Annotated, Any
 
 from litestar import delete, get, patch, post
-from litestar.params import Parameter
+from litestar.params import QueryParameter
 from litestar.response import Response
 
 from heallog.application.ports.records import RecordFilter
@@ -18,6 +18,7 @@ from heallog.entrypoints.http.bodies import (
     CREATING,
     LARGEST_VERSION,
     REVERTING,
+    Before,
     Cursor,
     Id,
     Limit,
@@ -88,8 +89,8 @@ async def list_records(
     patient_id: Id,
     kind: Word = None,
     status: Word = None,
-    since: Annotated[str | None, Parameter(query="from", max_length=40)] = None,
-    until: Annotated[str | None, Parameter(query="to", max_length=40)] = None,
+    since: Annotated[str | None, QueryParameter(name="from", max_length=40)] = None,
+    until: Annotated[str | None, QueryParameter(name="to", max_length=40)] = None,
     code: Word = None,
     limit: Limit = 50,
     cursor: Cursor = None,
@@ -265,7 +266,7 @@ async def revert_record(request: ApiRequest, records: Records, record_id: Id) ->
     **describes(answer=wire.listed(wire.VERSION), codes=("NOT_FOUND",)),
 )
 async def record_history(
-    request: ApiRequest, records: Records, record_id: Id, limit: Limit = 50, cursor: VersionNumber | None = None
+    request: ApiRequest, records: Records, record_id: Id, limit: Limit = 50, cursor: Before = None
 ) -> Response[bytes]:
     """The newest first."""
     return wire.history(await records.history(request.user, record_id, cursor, limit + 1), limit)
@@ -296,8 +297,8 @@ async def record_diff(
     request: ApiRequest,
     records: Records,
     record_id: Id,
-    one: Annotated[int, Parameter(query="from", ge=1, le=LARGEST_VERSION)],
-    other: Annotated[int, Parameter(query="to", ge=1, le=LARGEST_VERSION)],
+    one: Annotated[int, QueryParameter(name="from", ge=1, le=LARGEST_VERSION)],
+    other: Annotated[int, QueryParameter(name="to", ge=1, le=LARGEST_VERSION)],
 ) -> dict[str, Any]:
     return wire.differences(one, other, await records.differences(request.user, record_id, one, other))
 

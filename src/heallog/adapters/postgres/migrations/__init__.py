@@ -5,9 +5,11 @@ a long transaction gives up after `lock_timeout` instead of stopping the whole c
 """
 
 import asyncio
+import io
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
@@ -15,7 +17,10 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, pool
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
+
+from heallog.domain.errors import Unavailable
 
 
 def configuration() -> Config:
@@ -47,23 +52,40 @@ def _with_connection(url: str, work: Any) -> Any:
         finally:
             await engine.dispose()
 
-    return asyncio.run(run())
+    try:
+        return asyncio.run(run())
+    except (OSError, asyncpg.PostgresError, DBAPIError) as error:
+        cause = error.orig if isinstance(error, DBAPIError) else error
+        raise Unavailable(f"the database refused: {cause}") from error
 
 
-def upgrade(url: str, revision: str = "head") -> None:
+LOCK_TIMEOUT = "5s"
+"""How long a migration waits for a table's lock; behind it would wait everyone else."""
+
+
+def upgrade(url: str, revision: str = "head", *, lock_timeout: str = LOCK_TIMEOUT) -> None:
     """Bring the schema up to a revision."""
-    _run(url, lambda config: command.upgrade(config, revision))
+    _run(url, lambda config: command.upgrade(config, revision), lock_timeout)
 
 
-def downgrade(url: str, revision: str) -> None:
+def downgrade(url: str, revision: str, *, lock_timeout: str = LOCK_TIMEOUT) -> None:
     """Take the schema down to a revision; `base` takes everything away, data too."""
-    _run(url, lambda config: command.downgrade(config, revision))
+    _run(url, lambda config: command.downgrade(config, revision), lock_timeout)
 
 
-def _run(url: str, step: Any) -> None:
+def script(revision: str = "head") -> str:
+    """The SQL that upgrades an empty database, for reading and for linters."""
+    config = configuration()
+    config.output_buffer = io.StringIO()
+    command.upgrade(config, revision, sql=True)
+    return config.output_buffer.getvalue()
+
+
+def _run(url: str, step: Any, lock_timeout: str) -> None:
     def work(connection: Connection) -> None:
         config = configuration()
         config.attributes["connection"] = connection
+        config.attributes["lock_timeout"] = lock_timeout
         step(config)
 
     _with_connection(url, work)

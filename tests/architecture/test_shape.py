@@ -1,0 +1,133 @@
+"""The shape of the house: one noun in every room, no room for leftovers, no module too long, every refusal mapped."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from http import HTTPStatus
+from itertools import product
+from pathlib import Path
+
+import pytest
+
+import heallog.bootstrap  # with it comes every module that can refuse something
+from heallog.domain.errors import DomainError
+from heallog.entrypoints.http.errors import HTTP_ONLY, STATUS
+
+ROOT = Path(__file__).parents[2]
+HEALLOG = Path(heallog.bootstrap.__file__).parent
+
+# -- one noun, every room -----------------------------------------------------------------------------------------
+
+ROOMS = ("domain", "application", "application/ports", "adapters/postgres", "adapters/memory", "entrypoints/http")
+
+SHARED = {
+    "access": "who may do what, asked by every use case",
+    "errors": "what every capability may refuse",
+    "events": "what every capability may tell",
+    "fields": "how every capability checks what comes in",
+}
+"""Modules of the domain that are no capability: they live there alone."""
+
+ELSEWHERE: Mapping[tuple[str, str], str] = {
+    ("accounts", "entrypoints/http"): "auth.py: registering, logging in and /v1/me are one door",
+    ("sessions", "entrypoints/http"): "auth.py: registering, logging in and /v1/me are one door",
+    ("practices", "application"): "accounts.py: so far a practice only comes with its owner's account",
+    ("practices", "entrypoints/http"): "no address of its own yet",
+    ("audit", "application"): "declared beside each write; nothing reads it yet",
+    ("audit", "application/ports"): "unit_of_work.py: an entry is stored in the transaction of what it records",
+    ("audit", "entrypoints/http"): "nothing reads it yet",
+    ("imports", "domain"): "what comes in is checked by patients.py and records.py",
+    ("imports", "adapters/postgres"): "what comes in is stored by patients.py and records.py",
+    ("imports", "adapters/memory"): "what comes in is stored by patients.py and records.py",
+    ("ledger", "domain"): "versions.py: a version proves itself",
+    ("ledger", "application/ports"): "versions.py: the ledger is all versions",
+    ("ledger", "entrypoints/http"): "cli.py: the operator verifies, `heallog audit verify`",
+}
+"""A noun that is missing from a room, and where to look instead."""
+
+
+def modules(room: str) -> set[str]:
+    """The modules and packages in a room, by name."""
+    found = {path.stem for path in (HEALLOG / room).glob("*.py")}
+    found |= {path.parent.name for path in (HEALLOG / room).glob("*/__init__.py")}
+    return found - {"__init__", "ports"}
+
+
+NOUNS = sorted((modules("domain") | modules("application")) - set(SHARED))
+
+
+@pytest.mark.parametrize(("noun", "room"), list(product(NOUNS, ROOMS)))
+def test_a_capability_is_in_every_room_or_it_says_where_else(noun: str, room: str) -> None:
+    if (noun, room) in ELSEWHERE:
+        assert noun not in modules(room), f"{room}/{noun}.py exists now: its excuse can go"
+    else:
+        assert noun in modules(room), f"{room}/{noun}.py is missing: write it, or say in ELSEWHERE where it is"
+
+
+def test_every_excuse_is_for_a_capability_and_a_room() -> None:
+    assert set(ELSEWHERE) <= set(product(NOUNS, ROOMS))
+
+
+def test_the_files_that_excuses_name_exist() -> None:
+    named = {(room, reason.partition(":")[0]) for (_, room), reason in ELSEWHERE.items() if ".py:" in reason}
+    for room, file in named:
+        assert list((HEALLOG / room).parent.rglob(file)), f"{room}: {file}"
+
+
+@pytest.mark.parametrize("name", SHARED)
+def test_what_is_shared_lives_in_the_domain_alone(name: str) -> None:
+    assert name in modules("domain")
+    assert name not in modules("application") | modules("application/ports")
+
+
+# -- no leftovers, nothing endless --------------------------------------------------------------------------------
+
+LEFTOVERS = {"base", "common", "core", "helper", "helpers", "lib", "misc", "shared", "stuff", "tools", "util", "utils"}
+
+
+def python_files(*folders: str) -> Iterator[Path]:
+    for folder in folders:
+        yield from (ROOT / folder).rglob("*.py")
+
+
+def test_no_room_is_for_leftovers() -> None:
+    parts = {part for path in python_files("src", "tests", "benchmarks") for part in path.relative_to(ROOT).parts}
+    assert not {part.removesuffix(".py") for part in parts} & LEFTOVERS
+
+
+def test_no_module_is_too_long_to_read() -> None:
+    lengths = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in python_files("src")}
+    assert lengths
+    assert {str(path.relative_to(ROOT)): lines for path, lines in lengths.items() if lines > 500} == {}
+
+
+# -- refusals -----------------------------------------------------------------------------------------------------
+
+
+def below(kind: type[DomainError]) -> Iterator[type[DomainError]]:
+    for refusal in kind.__subclasses__():
+        yield refusal
+        yield from below(refusal)
+
+
+REFUSALS = [refusal for refusal in below(DomainError) if refusal.__module__.startswith("heallog.")]
+DOMAINS = {refusal.code for refusal in REFUSALS if refusal.__module__.startswith("heallog.domain.")}
+
+
+def test_every_refusal_has_a_code_of_its_own() -> None:
+    assert all("code" in vars(refusal) for refusal in REFUSALS)
+    assert {code: times for code, times in Counter(refusal.code for refusal in REFUSALS).items() if times > 1} == {}
+
+
+def test_every_code_has_one_status_and_no_status_stands_for_a_code_that_nobody_utters() -> None:
+    assert set(STATUS) == DOMAINS | HTTP_ONLY
+    assert not DOMAINS & HTTP_ONLY
+
+
+def test_only_the_domain_and_the_http_entrypoint_refuse() -> None:
+    outside = {refusal.code for refusal in REFUSALS} - DOMAINS
+    assert outside <= HTTP_ONLY
+
+
+def test_a_refusal_is_never_a_success_and_rarely_our_own_fault() -> None:
+    assert {code for code, status in STATUS.items() if not 400 <= status < 500} == {"INTERNAL", "UNAVAILABLE"}
+    assert all(HTTPStatus(status) for status in STATUS.values())

@@ -1,0 +1,81 @@
+"""For each page a database of its own, as a newcomer has it, an empty folder to work in, and a free port."""
+
+import asyncio
+import socket
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import asyncpg
+import pytest
+from litestar import Litestar
+from litestar.testing import AsyncTestClient
+
+from heallog import bootstrap, config
+from heallog.adapters.embedded import EmbeddedPostgres
+from heallog.adapters.postgres import migrations
+
+from .pages import Reader, environment
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """Outside pytest's own folders: an embedded server that is started here by root makes the way to it readable."""
+    with tempfile.TemporaryDirectory(prefix="heallog-docs-") as made:
+        Path(made).chmod(0o755)
+        yield Path(made)
+
+
+@pytest.fixture
+def port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        free: int = probe.getsockname()[1]
+        return free
+
+
+@pytest.fixture
+def own_database(server: EmbeddedPostgres, folder: Path) -> str:
+    """An empty database beside the one of the other tests."""
+    name = folder.name.replace("-", "_").lower()
+
+    async def create() -> None:
+        connection = await asyncpg.connect(server.url)
+        await connection.execute(f'CREATE DATABASE "{name}"')
+        await connection.close()
+
+    asyncio.run(create())
+    return server.url.replace("/heallog?", f"/{name}?")
+
+
+@pytest.fixture
+def migrated(own_database: str) -> str:
+    migrations.upgrade(own_database)
+    return own_database
+
+
+@pytest.fixture
+async def client(migrated: str, folder: Path) -> AsyncIterator[AsyncTestClient[Litestar]]:
+    """The application in process."""
+    settings = config.Settings(database_url=migrated, data_dir=folder / ".heallog", _env_file=None)
+    async with AsyncTestClient(bootstrap.http_app(bootstrap.container(settings))) as opened:
+        yield opened
+
+
+@pytest.fixture
+def reader(client: AsyncTestClient[Litestar], migrated: str, folder: Path) -> Reader:
+    """Someone with the application at hand and commands that work on the same database."""
+    return Reader(folder, environment(HEALLOG_DATABASE_URL=migrated), client.request)
+
+
+@pytest.fixture
+def newcomer(server: EmbeddedPostgres, folder: Path, port: int) -> Reader:
+    """Someone with nothing but the commands, and an administrator who runs SQL for them."""
+
+    async def sql(name: str, text: str) -> None:
+        connection = await asyncpg.connect(server.url.replace("/heallog?", f"/{name}?"))
+        for statement in text.split(";\n"):
+            await connection.execute(statement)
+        await connection.close()
+
+    return Reader(folder, environment(HEALLOG_PORT=str(port)), sql=sql)

@@ -1,0 +1,295 @@
+"""Alice registers, logs in, and asks who she is; nobody else passes for her."""
+
+import asyncio
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import httpx
+import jwt
+import pytest
+
+from heallog import bootstrap
+from heallog.adapters.security import Argon2Passwords
+from heallog.domain.access import Role
+
+from .clinic import PASSWORD, Clinic, NewClinic, fields_of, refused
+
+SOMEONE_ELSES_KEY = "a key of somebody else, as long as ours is"
+
+
+def registration(container: bootstrap.Container, **fields: Any) -> dict[str, Any]:
+    email = f"bob-{container.ids()()}@example.org"
+    return {"email": email, "password": PASSWORD, "name": "Bob", "practice_name": "Lakeside", **fields}
+
+
+async def registered(client: httpx.AsyncClient, body: dict[str, Any]) -> httpx.Response:
+    return await client.post("/v1/auth/register", json=body)
+
+
+async def login(client: httpx.AsyncClient, email: str, password: str, **more: Any) -> httpx.Response:
+    return await client.post("/v1/auth/login", json={"email": email, "password": password, **more})
+
+
+def claims_of(token: str) -> dict[str, Any]:
+    return jwt.decode(token, options={"verify_signature": False})
+
+
+# -- registering --------------------------------------------------------------------------------------------------
+
+
+async def test_bob_registers_and_is_logged_in_at_once(
+    client: httpx.AsyncClient, container: bootstrap.Container
+) -> None:
+    body = registration(container)
+    answer = await registered(client, body)
+    assert answer.status_code == 201
+    assert answer.headers["location"] == "/v1/me"
+    bob = answer.json()
+    assert bob["account"]["email"] == body["email"]
+    assert bob["account"]["name"] == "Bob"
+    assert bob["practice"]["name"] == "Lakeside"
+    assert bob["practice"]["role"] == "owner"
+    assert bob["tokens"]["token_type"] == "Bearer"
+    assert bob["tokens"]["expires_in"] == 900
+
+    me = await client.get("/v1/me", headers={"Authorization": f"Bearer {bob['tokens']['access_token']}"})
+    assert me.status_code == 200
+    assert me.json() == {"account": bob["account"], "practice": bob["practice"]}
+
+
+async def test_no_answer_holds_the_password_or_its_hash(
+    client: httpx.AsyncClient, container: bootstrap.Container
+) -> None:
+    body = registration(container)
+    answers = [await registered(client, body), await login(client, body["email"], PASSWORD)]
+    for answer in answers:
+        assert PASSWORD not in answer.text
+        assert "argon2" not in answer.text
+
+
+async def test_what_is_kept_of_a_password_is_its_argon2id_hash(
+    client: httpx.AsyncClient, container: bootstrap.Container
+) -> None:
+    body = registration(container)
+    quick = container.accounts()._passwords
+    container.accounts()._passwords = Argon2Passwords()
+    try:
+        assert (await registered(client, body)).status_code == 201
+    finally:
+        container.accounts()._passwords = quick
+    kept = await container.database().pool.fetchval(
+        "SELECT password_hash FROM accounts WHERE email = $1", body["email"]
+    )
+    assert kept.startswith("$argon2id$v=19$m=65536,t=3,p=4$")
+    assert PASSWORD not in kept
+
+
+async def test_an_address_can_register_once_in_whatever_case(
+    client: httpx.AsyncClient, container: bootstrap.Container
+) -> None:
+    body = registration(container)
+    assert (await registered(client, body)).status_code == 201
+    again = await registered(client, {**body, "email": body["email"].upper(), "password": "another good password"})
+    refused(again, 409, "EMAIL_TAKEN")
+    assert (await login(client, body["email"], PASSWORD)).status_code == 200
+    refused(await login(client, body["email"], "another good password"), 401, "INVALID_CREDENTIALS")
+
+
+async def test_of_two_who_register_one_address_at_the_same_time_one_wins(
+    client: httpx.AsyncClient, container: bootstrap.Container
+) -> None:
+    body = registration(container)
+    answers = await asyncio.gather(*(registered(client, body) for _ in range(4)))
+    assert sorted(answer.status_code for answer in answers) == [201, 409, 409, 409]
+
+
+async def test_every_wrong_field_of_a_registration_is_named_at_once(client: httpx.AsyncClient) -> None:
+    body = {"email": 7, "password": "short", "name": "", "plan": "pro"}
+    error = refused(await registered(client, body), 422, "INVALID_FIELDS", "email")
+    assert set(fields_of(error)) == {"email", "password", "name", "plan", "practice_name"}
+
+
+async def test_an_address_that_is_none_is_named_together_with_the_other_mistakes(client: httpx.AsyncClient) -> None:
+    body = {"email": "alice at example.org", "password": "short", "name": "Alice", "practice_name": "Hillside"}
+    error = refused(await registered(client, body), 422, "INVALID_FIELDS", "email")
+    assert set(fields_of(error)) == {"email", "password"}
+
+
+@pytest.mark.parametrize(
+    "email", ["alice", "alice@", "@example.org", "alice@example", "a b@example.org", "alice@example..org"]
+)
+async def test_an_address_that_no_mail_reaches_is_refused(
+    client: httpx.AsyncClient, container: bootstrap.Container, email: str
+) -> None:
+    refused(await registered(client, registration(container, email=email)), 422, "INVALID_FIELDS", "email")
+
+
+async def test_a_password_has_twelve_characters_and_is_not_the_address(
+    client: httpx.AsyncClient, container: bootstrap.Container
+) -> None:
+    body = registration(container)
+    for password, code in (("elevenchars", "too_short"), (body["email"].upper(), "guessable"), ("x" * 129, "too_long")):
+        error = refused(
+            await registered(client, {**body, "password": password}), 422, "INVALID_FIELDS", "password"
+        )
+        assert [wrong["code"] for wrong in error["context"]["errors"]] == [code]
+    assert (await registered(client, body)).status_code == 201
+
+
+# -- logging in ---------------------------------------------------------------------------------------------------
+
+
+async def test_alice_logs_in_with_her_address_in_any_case(clinic: Clinic) -> None:
+    answer = await login(clinic.client, f" {clinic.email.upper()} ", PASSWORD)
+    assert answer.status_code == 200
+    assert answer.json().keys() == {"access_token", "token_type", "expires_in"}
+    me = await clinic.call("GET", "/v1/me", token=answer.json()["access_token"])
+    assert me.json()["account"]["id"] == clinic.account_id
+
+
+async def test_each_login_is_a_session_of_its_own_on_the_device_that_asked(clinic: Clinic) -> None:
+    logins = [await login(clinic.client, clinic.email, PASSWORD, device_id="tablet-7") for _ in range(2)]
+    first, second = (claims_of(answer.json()["access_token"]) for answer in logins)
+    assert first["dev"] == second["dev"] == "tablet-7"
+    assert first["sid"] != second["sid"]
+    assert first["jti"] != second["jti"]
+
+
+async def test_an_unknown_address_and_a_wrong_password_get_the_same_answer(clinic: Clinic) -> None:
+    unknown = await login(clinic.client, f"not-{clinic.email}", PASSWORD)
+    wrong = await login(clinic.client, clinic.email, f"not {PASSWORD}")
+    answers = []
+    for answer in (unknown, wrong):
+        refused(answer, 401, "INVALID_CREDENTIALS")
+        assert answer.headers["www-authenticate"] == "Bearer"
+        answers.append((answer.json() | {"request_id": ""}, dict(answer.headers) | {"x-request-id": ""}))
+    assert answers[0] == answers[1]
+
+
+async def test_a_wrong_password_opens_no_session_and_is_on_the_record(clinic: Clinic) -> None:
+    pool = clinic.container.database().pool
+    sessions = "SELECT count(*) FROM sessions WHERE practice_id = $1"
+    before = await pool.fetchval(sessions, clinic.practice_id)
+    refused(await login(clinic.client, clinic.email, "not the password"), 401, "INVALID_CREDENTIALS")
+    assert await pool.fetchval(sessions, clinic.practice_id) == before
+    outcomes = await pool.fetch(
+        "SELECT outcome FROM audit_entries WHERE practice_id = $1 AND action = 'sessions.login' ORDER BY at, id",
+        clinic.practice_id,
+    )
+    assert [row["outcome"] for row in outcomes] == ["done", "refused"]
+
+
+async def test_every_wrong_field_of_a_login_is_named_at_once(client: httpx.AsyncClient) -> None:
+    body = {"email": "x" * 255, "device_id": "not an id", "otp": "123456"}
+    error = refused(await client.post("/v1/auth/login", json=body), 422, "INVALID_FIELDS", "email")
+    assert set(fields_of(error)) == {"email", "password", "device_id", "otp"}
+
+
+# -- tokens -------------------------------------------------------------------------------------------------------
+
+
+async def test_who_sends_no_token_is_told_what_to_send(client: httpx.AsyncClient) -> None:
+    answer = await client.get("/v1/me")
+    error = refused(answer, 401, "NOT_AUTHENTICATED")
+    assert "Bearer" in error["message"]
+    assert answer.headers["www-authenticate"] == "Bearer"
+
+
+async def test_the_scheme_is_read_in_any_case(clinic: Clinic) -> None:
+    answer = await clinic.call("GET", "/v1/me", headers={"Authorization": f"bEARER {clinic.token}"})
+    assert answer.status_code == 200
+
+
+@pytest.mark.parametrize(
+    "header",
+    ["", "Bearer", "Bearer ", "Basic YWxpY2U6c2VjcmV0", "Token {token}", "{token}", "Bearer a.b.c", "Bearer {token}x"]
+    + ["Bearer {token} {token}", "Bearer " + "x" * 60_000, "Bearer \x80\xff", "Bearer null"],
+)
+async def test_a_header_that_holds_no_good_token_proves_nothing(clinic: Clinic, header: str) -> None:
+    sent = header.replace("{token}", clinic.token).encode("latin-1")
+    answer = await clinic.client.get("/v1/me", headers=[(b"authorization", sent)])
+    refused(answer, 401, "NOT_AUTHENTICATED")
+    assert answer.headers["www-authenticate"] == "Bearer"
+
+
+def unsigned(claims: dict[str, Any], _: str) -> str:
+    return jwt.encode(claims, None, algorithm="none")  # type: ignore[arg-type]
+
+
+def signed_by_someone_else(claims: dict[str, Any], _: str) -> str:
+    return jwt.encode(claims, SOMEONE_ELSES_KEY, algorithm="HS256")
+
+
+def by_another_algorithm(claims: dict[str, Any], key: str) -> str:
+    return jwt.encode(claims, key, algorithm="HS384")
+
+
+def without(name: str) -> Callable[[dict[str, Any], str], str]:
+    def forge(claims: dict[str, Any], key: str) -> str:
+        return jwt.encode({field: value for field, value in claims.items() if field != name}, key, algorithm="HS256")
+
+    return forge
+
+
+def but(**other: Any) -> Callable[[dict[str, Any], str], str]:
+    def forge(claims: dict[str, Any], key: str) -> str:
+        return jwt.encode({**claims, **other}, key, algorithm="HS256")
+
+    return forge
+
+
+FORGERIES = {
+    "unsigned": unsigned,
+    "signed by someone else": signed_by_someone_else,
+    "signed by another algorithm": by_another_algorithm,
+    "a refresh token": but(typ="refresh"),
+    "for another service": but(aud="billing"),
+    "from another service": but(iss="billing"),
+    "issued tomorrow": but(iat=4_000_000_000, exp=4_000_000_900),
+    "not valid yet": but(nbf=4_000_000_000),
+    "of a role that there is not": but(rol="admin"),
+    "of no time": but(exp="never"),
+    **{f"without {name}": without(name) for name in ("exp", "iat", "jti", "sub", "aud", "iss", "typ", "prc", "rol")},
+    **{f"without {name}": without(name) for name in ("sid", "dev")},
+}
+
+
+@pytest.mark.parametrize("forge", FORGERIES.values(), ids=FORGERIES.keys())
+async def test_a_forged_token_proves_nothing(clinic: Clinic, forge: Callable[[dict[str, Any], str], str]) -> None:
+    token = forge(claims_of(clinic.token), clinic.container.settings().key())
+    answer = await clinic.call("GET", "/v1/me", token=token)
+    refused(answer, 401, "NOT_AUTHENTICATED")
+    assert answer.headers["www-authenticate"] == "Bearer"
+
+
+async def test_a_token_made_like_ours_is_good_so_the_forgeries_fail_for_what_they_change(clinic: Clinic) -> None:
+    token = but()(claims_of(clinic.token), clinic.container.settings().key())
+    assert (await clinic.call("GET", "/v1/me", token=token)).status_code == 200
+
+
+async def test_a_token_whose_claims_were_edited_proves_nothing(clinic: Clinic, new_clinic: NewClinic) -> None:
+    head, _, signature = clinic.token.split(".")
+    _, claims, _ = (await new_clinic()).token.split(".")
+    refused(await clinic.call("GET", "/v1/me", token=f"{head}.{claims}.{signature}"), 401, "NOT_AUTHENTICATED")
+
+
+async def test_a_token_ends_after_fifteen_minutes(clinic: Clinic) -> None:
+    nearly = clinic.token_for(Role.OWNER, ago=timedelta(minutes=14))
+    assert (await clinic.call("GET", "/v1/me", token=nearly)).status_code == 200
+    over = clinic.token_for(Role.OWNER, ago=timedelta(minutes=16))
+    answer = await clinic.call("GET", "/v1/me", token=over)
+    refused(answer, 401, "TOKEN_EXPIRED")
+    assert answer.headers["www-authenticate"] == "Bearer"
+
+
+async def test_a_token_of_an_account_that_is_gone_proves_nothing(clinic: Clinic) -> None:
+    clinic.account_id = "nobody"
+    refused(await clinic.call("GET", "/v1/me", token=clinic.token_for(Role.OWNER)), 401, "NOT_AUTHENTICATED")
+
+
+async def test_me_tells_the_role_that_the_token_speaks_for(clinic: Clinic) -> None:
+    for role in Role:
+        me = await clinic.call("GET", "/v1/me", token=clinic.token_for(role))
+        assert me.json()["practice"]["role"] == role
+        assert me.json()["practice"]["id"] == clinic.practice_id
