@@ -195,8 +195,7 @@ class Reader:
             json.loads(block.text)
             (self.folder / block.name).write_text(block.text + "\n", encoding="utf-8")
         elif block.language == "console":
-            for command, printed in _commands(block.text):
-                await self._type(command, printed)
+            await self.type(block.text)
         elif block.language == "sql" and self.sql is not None:
             await self.sql(block.name, block.text)
         elif block.language != "text":
@@ -240,6 +239,11 @@ class Reader:
             yield "only the page has a body" if body else "only the answer has a body"
 
     # -- commands
+
+    async def type(self, console: str) -> None:
+        """Type the commands of a console block."""
+        for command, printed in _commands(console):
+            await self._type(command, printed)
 
     async def _type(self, command: str, expected: Sequence[str]) -> None:
         command = self.memory.filled(command)

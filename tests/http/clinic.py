@@ -45,7 +45,9 @@ class Clinic:
 
     async def get(self, path: str, **headers: str) -> Any:
         """What is there, as Alice sees it."""
-        answer = await self.call("GET", path, headers={name.replace("_", "-"): value for name, value in headers.items()})
+        answer = await self.call(
+            "GET", path, headers={name.replace("_", "-"): value for name, value in headers.items()}
+        )
         assert answer.status_code == 200, answer.text
         return answer.json()
 
@@ -93,7 +95,7 @@ class Clinic:
 NewClinic = Callable[[], Awaitable[Clinic]]
 
 
-def refused(answer: httpx.Response, status: int, code: str, field: str | None = None) -> dict[str, Any]:
+def refused(answer: httpx.Response, status: int, code: str, field: object = None) -> dict[str, Any]:
     """The `error` of an answer that is a refusal in the one envelope, with this status and code, about this field."""
     assert answer.status_code == status, (answer.status_code, answer.text[:500])
     assert answer.headers["content-type"] == "application/json"

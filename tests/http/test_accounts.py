@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
+from unittest.mock import ANY
 
 import httpx
 import jwt
@@ -112,7 +113,7 @@ async def test_every_wrong_field_of_a_registration_is_named_at_once(client: http
 
 async def test_an_address_that_is_none_is_named_together_with_the_other_mistakes(client: httpx.AsyncClient) -> None:
     body = {"email": "alice at example.org", "password": "short", "name": "Alice", "practice_name": "Hillside"}
-    error = refused(await registered(client, body), 422, "INVALID_FIELDS", "email")
+    error = refused(await registered(client, body), 422, "INVALID_FIELDS", ANY)
     assert set(fields_of(error)) == {"email", "password"}
 
 
@@ -130,9 +131,7 @@ async def test_a_password_has_twelve_characters_and_is_not_the_address(
 ) -> None:
     body = registration(container)
     for password, code in (("elevenchars", "too_short"), (body["email"].upper(), "guessable"), ("x" * 129, "too_long")):
-        error = refused(
-            await registered(client, {**body, "password": password}), 422, "INVALID_FIELDS", "password"
-        )
+        error = refused(await registered(client, {**body, "password": password}), 422, "INVALID_FIELDS", "password")
         assert [wrong["code"] for wrong in error["context"]["errors"]] == [code]
     assert (await registered(client, body)).status_code == 201
 

@@ -48,7 +48,7 @@ def test_every_command_explains_itself(heallog, command):
     assert run.returncode == 0
     assert "heallog" in run.stdout
     if command and command != ("db",):
-        assert "Example" in run.stdout, run.stdout
+        assert "For example:" in run.stdout, run.stdout
 
 
 def test_config_check_shows_settings_and_hides_secrets(heallog):

@@ -4,7 +4,6 @@ import asyncio
 
 import httpx
 import pytest
-from litestar.testing import AsyncTestClient
 
 from heallog import bootstrap, config
 from heallog.domain.access import Actor, Role
@@ -15,7 +14,10 @@ PAIRS = 100
 @pytest.fixture
 async def house(database_url, tmp_path):
     wired = bootstrap.container(config.Settings(database_url=database_url, data_dir=tmp_path, _env_file=None))
-    async with AsyncTestClient(bootstrap.http_app(wired)) as client:
+    app = bootstrap.http_app(wired)
+    over = httpx.ASGITransport(app, raise_app_exceptions=False)
+    await wired.database().open()
+    async with httpx.AsyncClient(transport=over, base_url="http://heallog") as client:
         fields = {
             "email": f"alice-{wired.ids()()}@example.org",
             "password": "correct horse battery",
@@ -26,6 +28,7 @@ async def house(database_url, tmp_path):
         actor = Actor(registered.account.id, registered.practice.id, Role.OWNER, "session", "device")
         client.headers["Authorization"] = f"Bearer {wired.tokens().issue(actor, wired.clock()()).access_token}"
         yield wired, client, actor
+    await wired.database().close()
 
 
 async def test_of_two_writers_with_the_same_if_match_exactly_one_wins(house):

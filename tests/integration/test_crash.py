@@ -87,8 +87,9 @@ def test_kill_9_of_server_and_database_during_an_import(tmp_path, free_port, sam
         pass
     postmaster = int((folder / "postgres" / "postmaster.pid").read_text().splitlines()[0])
     kill_everything(server)
-    for member in [*psutil.Process(postmaster).children(recursive=True), psutil.Process(postmaster)]:
-        os.kill(member.pid, signal.SIGKILL)
+    for member in [psutil.Process(postmaster), *psutil.Process(postmaster).children(recursive=True)]:
+        with suppress(ProcessLookupError):
+            os.kill(member.pid, signal.SIGKILL)
     assert asking.wait(30) != 0
 
     server = start(folder, free_port)

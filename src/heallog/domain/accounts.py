@@ -1,7 +1,8 @@
 """An account: a person who can log in."""
 
+import unicodedata
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -27,13 +28,13 @@ class Account:
     email: str
     email_key: str
     name: str
-    password_hash: str
+    password_hash: str = field(repr=False)
     created_at: datetime
 
 
 def email_key(email: str) -> str:
     """Addresses that differ only in case are one account."""
-    return email.strip().casefold()
+    return unicodedata.normalize("NFC", email).strip().casefold()
 
 
 def registration(body: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,9 +18,10 @@ MAX_SAFE_INTEGER = 2**53 - 1
 """The largest integer that every JSON client reads back exactly (RFC 8259, section 6)."""
 
 _ID = re.compile(r"[A-Za-z0-9.-]{1,64}")
-_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
-_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
-_CONTROL_OR_BREAK = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+"""Names of measurements. No dots: a path of a field must lead to one place."""
+_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
+_CONTROL_OR_BREAK = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _PARTIAL_DATE = re.compile(r"(\d{4})(?:-(\d{2})(?:-(\d{2}))?)?")
 _DATETIME = re.compile(r"\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}(?::\d{2}(?:\.\d{1,9})?)?(?P<offset>[Zz]|[+-]\d{2}:\d{2})?")
 
@@ -357,9 +358,7 @@ class Named:
         checked = {}
         for name, item in value.items():
             if not _NAME.fullmatch(name):
-                _wrong(
-                    errors, f"{path}.{_printable(name)}", "name", "must be 1 to 64 of letters, digits, '_', '.', '-'"
-                )
+                _wrong(errors, f"{path}.{_printable(name)}", "name", "must be 1 to 64 of letters, digits, '_', '-'")
             checked[name] = self.item.check(item, f"{path}.{_printable(name)}", errors)
         return checked
 

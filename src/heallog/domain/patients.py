@@ -105,10 +105,12 @@ def _whole(content: dict[str, Any], errors: Errors) -> dict[str, Any]:
 
 
 def may_be_another(content: Mapping[str, Any], incoming: Mapping[str, Any]) -> bool:
-    """Whether an incoming patient under the same id looks like someone else: neither name nor birth date agrees."""
-    names = normalise(str(content.get("family_name", ""))) == normalise(str(incoming.get("family_name", "")))
-    born = content.get("birth_date") == incoming.get("birth_date")
-    return not names and not born
+    """Whether an incoming patient under the same id looks like someone else: no name and no birth date agrees."""
+    return not any(
+        normalise(str(content.get(name, ""))) == normalise(str(incoming.get(name, "")))
+        for name in ("family_name", "given_name", "birth_date")
+        if content.get(name)
+    )
 
 
 # -- finding ------------------------------------------------------------------------------------------------------
@@ -118,14 +120,22 @@ _UNDECOMPOSED = str.maketrans(
 )
 _JOINERS = re.compile("['\u2019\u02bc`\u00b4\u200b-\u200d]")
 """Apostrophes in their several forms, and zero-width joiners."""
-_WORDS = re.compile(r"[^\W_]+")
 
 
 def normalise(text: str) -> str:
     """Letters and digits without case, accents and punctuation: `O'Hálloran-Ñuñez` → `ohalloran nunez`."""
     folded = unicodedata.normalize("NFKD", _JOINERS.sub("", text)).casefold().translate(_UNDECOMPOSED)
-    bare = "".join(char for char in unicodedata.normalize("NFKD", folded) if not unicodedata.combining(char))
-    return " ".join(_WORDS.findall(_JOINERS.sub("", bare)))
+    bare = _JOINERS.sub("", unicodedata.normalize("NFKD", folded))
+    return " ".join("".join(map(_letter, bare)).split())
+
+
+def _letter(char: str) -> str:
+    """The character where it belongs to a word, nothing where it is a mark on one, else a space."""
+    if char.isalnum():
+        return char
+    kind = unicodedata.category(char)
+    # Spacing marks are letters in Indic scripts; non-spacing ones are accents, points and vowel signs.
+    return {"Mn": "", "Me": "", "Mc": char}.get(kind, " ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,29 +179,29 @@ class Query:
     enough: int
 
 
-TOLERANCE = 0.4
-"""The share of a query's trigrams that a forgiving match needs: one typo in a five-letter name keeps about half."""
+TOLERANCE = 0.36
+"""The share of a query's trigrams that a forgiving match needs. Two swapped letters in a name of five keep a third."""
 
 
 def query(practice_id: str, text: str) -> Query:
-    """Read what a person typed. Words with a digit are phone numbers or identifiers, the rest are (parts of) names."""
+    """Read what a person typed: names by their beginnings; what has a digit in it by any part, as it stands."""
     if len(text) > 200:
         raise InvalidFields([FieldError("q", "too_long", "must be at most 200 characters")])
-    parts = text.split()
-    numeric = [normalise(part).replace(" ", "") for part in parts if any(char.isdigit() for char in part)]
-    names = normalise(" ".join(part for part in parts if not any(char.isdigit() for char in part))).split()
-    # A phone number may be typed in groups: neighbouring numbers are one number.
-    code = "".join(numeric)
-    codes = set(_inner(code))
+    parts = [normalise(part).replace(" ", "") for part in text.split()]
+    names = normalise(" ".join(part for part in text.split() if not any(map(str.isdigit, part)))).split()
+    mixed = [part for part in parts if any(map(str.isdigit, part)) and not part.isdigit()]
+    # A phone number may be typed in groups: numbers are read as one.
+    code = "".join(part for part in parts if part.isdigit())
+    codes = {gram for part in (code, *mixed) for gram in _inner(part)}
     begins = {gram for name in names for gram in _padded(name)}
     fuzzy = {gram for name in names for gram in _padded(f"{name} ")}
-    contains = [f"% {name}%" for name in names] + ([f"%#%{code}%"] if code else [])
+    contains = [f"% {name}%" for name in names] + [f"%{part}%" for part in mixed] + ([f"%#%{code}%"] if code else [])
     return Query(
         must=_hashed(practice_id, begins | codes),
         contains=tuple(contains),
         codes=_hashed(practice_id, codes),
         fuzzy=_hashed(practice_id, fuzzy),
-        enough=max(2, round(len(fuzzy) * TOLERANCE + 0.49)),
+        enough=max(2, round(len(fuzzy) * TOLERANCE)),
     )
 
 
@@ -204,7 +214,7 @@ def _inner(code: str) -> Iterable[str]:
 
 
 def _hashed(practice_id: str, grams: Iterable[str]) -> tuple[int, ...]:
-    """Trigrams as 63-bit numbers that hold the practice: one index serves all, and none sees another's rows."""
+    """Trigrams as 64-bit numbers that hold the practice: one index serves all, and none sees another's rows."""
     seed = hashlib.blake2b(practice_id.encode(), digest_size=16).digest()
     return tuple(
         sorted(

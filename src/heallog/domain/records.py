@@ -6,7 +6,7 @@ a named author with a reason.
 
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from heallog.domain.errors import FieldError, InvalidFields, RecordSigned, WrongState
@@ -197,16 +197,33 @@ def _apply(content: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, 
 def _whole(content: dict[str, Any], errors: Errors) -> dict[str, Any]:
     """Rules over several fields. Raises `InvalidFields` with these and what was found before."""
     if not errors:
-        if not any(content.get(name) for name in ("title", "code", "text", "values", "substance")):
+        if not any(_says(content.get(name)) for name in ("title", "code", "text", "values", "substance")):
             errors.append(FieldError("title", "required", "a record needs a title, a code, a text or values"))
-        if content["kind"] == "note" and not content.get("text"):
+        if content["kind"] == "note" and not _says(content.get("text")):
             errors.append(FieldError("text", "required", "a note needs its text"))
         start, end = content.get("occurred_at"), content.get("ended_at")
-        if start and end and started_at(end, latest=True) < started_at(start):
+        if start and end and _ends_before(start, end):
             errors.append(FieldError("ended_at", "order", "must not lie before occurred_at"))
     if errors:
         raise InvalidFields(errors)
     return content
+
+
+def _says(value: Any) -> bool:
+    return bool(value.strip() if isinstance(value, str) else value)
+
+
+_OFFSETS = timedelta(hours=14)
+"""How far a day begins from UTC's, at most, east or west."""
+
+
+def _ends_before(start: str, end: str) -> bool:
+    """Whether an end lies before its start, whatever a bare date's own offset from UTC was."""
+    slack = _OFFSETS if (len(start) > 10) != (len(end) > 10) else timedelta(0)
+    return started_at(end, latest=True) + slack < started_at(start)
+
+
+_LATEST: Mapping[str, Any] = {"hour": 23, "minute": 59, "second": 59, "microsecond": 999_999}
 
 
 def started_at(value: str, *, latest: bool = False) -> datetime:
@@ -218,11 +235,11 @@ def started_at(value: str, *, latest: bool = False) -> datetime:
     if not latest:
         return first
     if not month:
-        return first.replace(month=12, day=31, hour=23, minute=59)
+        return first.replace(month=12, day=31, **_LATEST)
     if not day:
         last = 31 if month == 12 else (datetime(year, month + 1, 1, tzinfo=UTC) - first).days
-        return first.replace(day=last, hour=23, minute=59)
-    return first.replace(hour=23, minute=59)
+        return first.replace(day=last, **_LATEST)
+    return first.replace(**_LATEST)
 
 
 def schema(kind: str, *, writing: bool = False) -> dict[str, Any]:

@@ -131,7 +131,7 @@ def chain(previous: bytes, version: Version) -> bytes:
             "client_time": moment(version.client_time) if version.client_time else None,
             "reason": version.reason,
             "contribution_id": version.contribution_id,
-            "source": version.source_digest.hex() if version.source_digest else None,
+            "source": None if version.source_digest is None else version.source_digest.hex(),
         }
     )
     digest = hashlib.sha256(previous)

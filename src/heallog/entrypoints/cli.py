@@ -76,9 +76,10 @@ def create_cli(house: House, version: str, expected: tuple[type[Exception], ...]
     ) -> None:
         """Start the HTTP server; with an embedded PostgreSQL where HEALLOG_DATABASE_URL is not set.
 
-        Examples:
-            heallog serve
-            heallog serve --port 9000 --workers 2 --demo
+        For example:
+
+        - `heallog serve`
+        - `heallog serve --port 9000 --workers 2 --demo`
 
         Parameters
         ----------
@@ -97,8 +98,9 @@ def create_cli(house: House, version: str, expected: tuple[type[Exception], ...]
     def demo() -> None:
         """Make a practice with named clinicians, a few dozen patients and their history; say how to log in.
 
-        Example:
-            heallog demo
+        For example:
+
+        - `heallog demo`
         """
         with house.database() as url:
             house.upgrade(url, "head")
@@ -141,8 +143,9 @@ def _database(house: House) -> App:
     def upgrade(revision: str = "head") -> None:
         """Bring the schema up to a revision. Safe to run twice, and by two at once.
 
-        Example:
-            heallog db upgrade
+        For example:
+
+        - `heallog db upgrade`
         """
         with house.database() as url:
             house.upgrade(url, revision)
@@ -152,8 +155,9 @@ def _database(house: House) -> App:
     def downgrade(revision: str, *, yes: bool = False) -> None:
         """Take the schema down to a revision. `base` deletes everything.
 
-        Example:
-            heallog db downgrade 0001 --yes
+        For example:
+
+        - `heallog db downgrade 0001 --yes`
 
         Parameters
         ----------
@@ -180,9 +184,10 @@ def _database(house: House) -> App:
     def check(*, json_: Annotated[bool, Parameter(name="--json")] = False) -> None:
         """Prove every version's hash chain and every head, and compare the schema with the program's.
 
-        Examples:
-            heallog db check
-            heallog db check --json
+        For example:
+
+        - `heallog db check`
+        - `heallog db check --json`
 
         Parameters
         ----------
@@ -243,9 +248,10 @@ def _import(house: House) -> App:
         Doing it again changes nothing. What a person changed here is not overwritten; the report says so.
         Exit code 3 where something was refused.
 
-        Examples:
-            heallog import fhir export/
-            heallog import fhir Patient.ndjson.gz Observation.ndjson.gz --practice Hillside --json
+        For example:
+
+        - `heallog import fhir export/`
+        - `heallog import fhir Patient.ndjson.gz Observation.ndjson.gz --practice Hillside --json`
 
         Parameters
         ----------
@@ -351,8 +357,9 @@ def _config(house: House) -> App:
     def check() -> None:
         """Read every setting as the server would; fail naming what is wrong.
 
-        Example:
-            heallog config check
+        For example:
+
+        - `heallog config check`
         """
         for name, value in house.settings():
             print(f"{name}={value}")
@@ -375,9 +382,10 @@ def _user(house: House) -> App:
     ) -> None:
         """Make an account: a member of a practice, or the owner of a new one. The password is asked for.
 
-        Examples:
-            heallog user create ada@example.org --name "Ada Obi" --new-practice Hillside
-            heallog user create ben@example.org --name "Ben Ito" --practice Hillside --role assistant
+        For example:
+
+        - `heallog user create ada@example.org --name "Ada Obi" --new-practice Hillside`
+        - `heallog user create ben@example.org --name "Ben Ito" --practice Hillside --role assistant`
 
         Parameters
         ----------

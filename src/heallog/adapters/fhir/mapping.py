@@ -11,6 +11,7 @@ from heallog.application.ports.imports import Incoming, Mapped
 from heallog.domain.versions import Collection
 
 PATIENT = "Patient"
+BUNDLE = "Bundle"
 UNKNOWN = "?"
 """The type of what cannot be read."""
 

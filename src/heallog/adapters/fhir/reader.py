@@ -9,26 +9,20 @@ import re
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from io import BufferedReader, FileIO
 from pathlib import Path
-from typing import IO, Any, Final, NamedTuple, TypeVar, cast
+from typing import IO, Any, NamedTuple, TypeVar, cast
 
-import ijson
 import msgspec
 
-from heallog.adapters.fhir.mapping import PATIENT, UNKNOWN, map_resource
+from heallog.adapters.fhir.cutter import LONGEST, Cutter
+from heallog.adapters.fhir.mapping import BUNDLE, PATIENT, UNKNOWN, map_resource
 from heallog.adapters.fhir.node import Refused
 from heallog.application.ports.imports import Incoming
 from heallog.domain.errors import FieldError, InvalidFields, MalformedJson
 from heallog.domain.fields import decode
-
-LONGEST: Final = 10 * 1024 * 1024
-"""Bytes that one resource may have."""
-
-_DEEPEST: Final = 200
-"""Levels of nesting in a Bundle's file. ijson remembers the path of every level: deep nesting would eat the memory."""
 
 _SUFFIXES = (".ndjson", ".ndjson.gz", ".json", ".json.gz")
 _BOM = b"\xef\xbb\xbf"
@@ -98,7 +92,7 @@ def _others(cuts: Iterable[_Cut], urls: Urls) -> Iterator[Incoming]:
             yield Incoming(cut.where, UNKNOWN, "", cut.source, refused=str(refusal))
         else:
             kind = resource.get("resourceType")
-            if kind == "Bundle":
+            if kind == BUNDLE:
                 reason = "a Bundle inside something else is not taken apart; give it as a file of its own"
                 yield Incoming(cut.where, kind, "", cut.source, refused=reason)
             elif kind != PATIENT:
@@ -126,15 +120,42 @@ def _remember(cut: _Cut, urls: Urls) -> None:
         urls[cut.url.lower()] = (named.type, own)
 
 
-def _entry(where: str, resource: bytes, url: object, request: object) -> _Cut:
-    """A Bundle's entry, cut."""
-    if isinstance(request, dict) and request.get("method") == "DELETE":
+class _Entry(msgspec.Struct):
+    url: Any = msgspec.field(name="fullUrl", default=None)
+    resource: msgspec.Raw = msgspec.field(default_factory=msgspec.Raw)
+    request: Any = None
+
+
+_ENTRY = msgspec.json.Decoder(_Entry)
+
+
+def _cut_entry(where: str, source: bytes | msgspec.Raw) -> _Cut:
+    """The resource of a Bundle's entry."""
+    try:
+        entry = _ENTRY.decode(source)
+    except msgspec.ValidationError:
+        return _Cut(where, bytes(source), refused="must be an object")
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return _Cut(where, bytes(source), refused=_complaint(bytes(source)))
+    resource = bytes(entry.resource)
+    if isinstance(entry.request, dict) and entry.request.get("method") == "DELETE":
         return _Cut(where, resource, refused="deletes are not imported")
-    if not resource or resource == b"null":
+    if resource in (b"", b"null"):
         return _Cut(where, refused="has no resource")
-    if url is not None and not isinstance(url, str):
+    if entry.url is not None and not isinstance(entry.url, str):
         return _Cut(where, resource, refused="fullUrl: must be a string")
-    return _Cut(where, resource, url or "")
+    return _Cut(where, resource, entry.url or "")
+
+
+def _complaint(source: bytes) -> str:
+    """What is wrong with a JSON text that msgspec did not take, in HealLog's words."""
+    try:
+        decode(source)
+    except MalformedJson as error:
+        return str(error)
+    return (
+        "half of a surrogate pair in a string, or nested too deep"  # the only things that msgspec minds and we do not
+    )
 
 
 # -- files --------------------------------------------------------------------------------------------------------
@@ -295,8 +316,9 @@ def _lines(stream: IO[bytes], name: str, place: list[str]) -> Iterator[_Cut]:
 def _document(stream: IO[bytes], name: str, place: list[str]) -> Iterator[_Cut]:
     """A file that is one JSON value: a Bundle is streamed, anything else is a resource."""
     _from_start(stream)
-    if _root_type(stream) == "Bundle":
-        yield from _entries(stream, name, place)
+    if _is_bundle(stream):
+        _from_start(stream)
+        yield from _bundle(stream, name, place)
         return
     _from_start(stream)
     source = stream.read(LONGEST + 1)
@@ -306,85 +328,29 @@ def _document(stream: IO[bytes], name: str, place: list[str]) -> Iterator[_Cut]:
         yield _Cut(name, source)
 
 
-def _events(stream: IO[bytes]) -> Iterator[tuple[str, Any]]:
-    """The events of a JSON text. Raises `Refused` for what is nested too deep."""
-    depth = 0
-    for event in ijson.basic_parse(stream):
-        if event[0] in ("start_map", "start_array"):
-            depth += 1
-            if depth > _DEEPEST:
-                raise Refused("nested too deep")
-        elif event[0] in ("end_map", "end_array"):
-            depth -= 1
-        yield event
-
-
-def _root_type(stream: IO[bytes]) -> object:
-    """The `resourceType` of the whole, or None where there is none."""
-    try:
-        for prefix, event, value in ijson.parse(_events(stream)):
-            if prefix == "resourceType":
-                return value
-            if not prefix and event not in ("start_map", "map_key"):
+def _is_bundle(stream: IO[bytes]) -> bool:
+    cutter = Cutter(stream)
+    with suppress(Refused, MalformedJson):  # whoever reads it finds the same and says it
+        for _ in cutter:
+            if cutter.type is not None:
                 break
-    except (ijson.JSONError, Refused, ValueError):
-        pass  # whoever reads the whole finds the same and says it better
-    return None
+    return cutter.type == BUNDLE
 
 
-def _has_a_list(stream: IO[bytes]) -> bool:
-    """Whether a Bundle without entries has an empty list of them, or none; anything else under `entry` is a mistake."""
-    _from_start(stream)
-    found = (event for prefix, event, _ in ijson.parse(_events(stream)) if prefix == "entry")
-    return next(found, "null") in ("start_array", "null")
-
-
-_ENCODE = msgspec.json.Encoder(decimal_format="number").encode
-
-
-def _entries(stream: IO[bytes], name: str, place: list[str]) -> Iterator[_Cut]:
-    """The entries of a Bundle, one at a time. The digits of its numbers survive, its spaces do not."""
-    index = -1
+def _bundle(stream: IO[bytes], name: str, place: list[str]) -> Iterator[_Cut]:
     try:
-        _from_start(stream)
-        for index, entry in enumerate(ijson.items(ijson.parse(_events(stream)), "entry.item")):
-            where = f"{name}:entry {index}"
+        for index, entry in enumerate(Cutter(stream)):
+            yield _cut_entry(f"{name}:entry {index}", entry)
             place[0] = f" after entry {index}"
-            if not isinstance(entry, dict):
-                yield _Cut(where, refused="must be an object")
-                continue
-            resource = entry.get("resource")
-            source = b"" if resource is None else _ENCODE(resource)
-            if len(source) > LONGEST:
-                yield _Cut(where, refused=f"longer than {LONGEST} bytes")
-            else:
-                yield _entry(where, source, entry.get("fullUrl"), entry.get("request"))
-        if index < 0 and not _has_a_list(stream):
-            yield _Cut(name, refused="entry: must be a list")
-    except (ijson.JSONError, Refused, ValueError) as error:
-        reason = error if isinstance(error, Refused) else f"not JSON: {_said(error)}"
-        yield _Cut(name, refused=f"{reason}{place[0]}; the rest of the file is not read")
-
-
-def _said(error: Exception) -> str:
-    """ijson's message without the picture under it."""
-    said = error.args[0] if error.args else ""
-    text = said.decode("utf-8", "replace") if isinstance(said, bytes) else str(said)
-    return text.partition("\n")[0].strip()
+    except (Refused, MalformedJson) as error:
+        yield _Cut(name, refused=f"{error}{place[0]}; nothing more of it is read")
 
 
 # -- what a client posts ------------------------------------------------------------------------------------------
 
 
-class _Posted(msgspec.Struct):
-    url: Any = msgspec.field(name="fullUrl", default=None)
-    resource: msgspec.Raw = msgspec.field(default_factory=msgspec.Raw)
-    request: Any = None
-
-
 _OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _LIST = msgspec.json.Decoder(list[msgspec.Raw])
-_POSTED = msgspec.json.Decoder(_Posted)
 
 
 class FhirBundle:
@@ -427,7 +393,7 @@ def _cut_body(whole: bytes) -> Iterator[_Cut]:
     kind = decode(bytes(fields.get("resourceType", b"null")))
     if not isinstance(kind, str) or not kind.isalpha():
         raise InvalidFields([FieldError("resourceType", "choice", "must be Bundle or the type of a FHIR resource")])
-    if kind != "Bundle":
+    if kind != BUNDLE:
         yield _Cut("resource", whole)
         return
     entries = fields.get("entry", b"null")
@@ -435,14 +401,7 @@ def _cut_body(whole: bytes) -> Iterator[_Cut]:
         return
     listed = _raw(entries, _LIST, FieldError("entry", "type", "must be a list"))
     for index, entry in enumerate(listed):
-        try:
-            posted = _POSTED.decode(entry)
-        except msgspec.ValidationError:
-            yield _Cut(f"entry {index}", refused="must be an object")
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            yield _Cut(f"entry {index}", refused=f"cannot be read: {error}")
-        else:
-            yield _entry(f"entry {index}", bytes(posted.resource), posted.url, posted.request)
+        yield _cut_entry(f"entry {index}", entry)
 
 
 def _raw(source: bytes | msgspec.Raw, decoder: msgspec.json.Decoder[T], otherwise: FieldError) -> T:
@@ -452,8 +411,5 @@ def _raw(source: bytes | msgspec.Raw, decoder: msgspec.json.Decoder[T], otherwis
     except msgspec.ValidationError:
         decode(bytes(source))  # it may be no JSON at all, further on
         raise InvalidFields([otherwise]) from None
-    except RecursionError:
-        raise MalformedJson("nested too deep") from None
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        decode(bytes(source))  # finds the same and says it as HealLog does, but for the one thing that it lets pass
-        raise MalformedJson("half of a surrogate pair in a string") from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise MalformedJson(_complaint(bytes(source))) from None

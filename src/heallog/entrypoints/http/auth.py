@@ -5,6 +5,7 @@ from typing import Any
 
 from litestar import get, post
 from litestar.connection import ASGIConnection, Request
+from litestar.di import NamedDependency
 from litestar.middleware import AbstractAuthenticationMiddleware, AuthenticationResult
 from litestar.response import Response
 
@@ -89,7 +90,9 @@ _EXAMPLE = {"email": "ada@example.org", "password": "correct horse battery stapl
         codes=("MALFORMED_JSON", "EMAIL_TAKEN", "INVALID_FIELDS"),
     ),
 )
-async def register(request: ApiRequest, accounts: Accounts, sessions: Sessions) -> Response[dict[str, Any]]:
+async def register(
+    request: ApiRequest, accounts: NamedDependency[Accounts], sessions: NamedDependency[Sessions]
+) -> Response[dict[str, Any]]:
     """The account owns the new practice and is logged in at once."""
     body = await json_object(request)
     registered = await accounts.register(body, request_id(request.scope))
@@ -111,7 +114,7 @@ async def register(request: ApiRequest, accounts: Accounts, sessions: Sessions) 
         codes=("MALFORMED_JSON", "INVALID_CREDENTIALS", "INVALID_FIELDS"),
     ),
 )
-async def login(request: ApiRequest, sessions: Sessions) -> dict[str, Any]:
+async def login(request: ApiRequest, sessions: NamedDependency[Sessions]) -> dict[str, Any]:
     """An access token, good for 15 minutes."""
     body = read(LOGIN, await json_object(request))
     return _tokens(
@@ -126,7 +129,7 @@ async def login(request: ApiRequest, sessions: Sessions) -> dict[str, Any]:
     tags=["accounts"],
     **describes(answer=_WHO),
 )
-async def me(request: ApiRequest, accounts: Accounts) -> dict[str, Any]:
+async def me(request: ApiRequest, accounts: NamedDependency[Accounts]) -> dict[str, Any]:
     """The account, practice and role that the token speaks for."""
     return _who(await accounts.me(request.user))
 

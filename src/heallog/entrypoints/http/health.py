@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from litestar import get
+from litestar.di import NamedDependency
 
 from heallog.domain.errors import Unavailable
 from heallog.entrypoints.http.openapi import describes
@@ -34,7 +35,7 @@ def live() -> dict[str, str]:
     public=True,
     **describes(answer=_STATUS),
 )
-async def ready(is_ready: Ready) -> dict[str, str]:
+async def ready(is_ready: NamedDependency[Ready]) -> dict[str, str]:
     if not await is_ready():
         raise Unavailable("the database does not answer")
     return {"status": "ready"}

@@ -5,6 +5,7 @@ from dataclasses import asdict
 from typing import Any
 
 from litestar import post
+from litestar.di import NamedDependency
 
 from heallog.application.imports import Imports, Report
 from heallog.application.ports.imports import ResourceSource
@@ -75,7 +76,9 @@ def report_document(report: Report) -> dict[str, Any]:
         codes=("MALFORMED_JSON", "INVALID_FIELDS"),
     ),
 )
-async def import_fhir(request: ApiRequest, imports: Imports, fhir_bundle: FhirBundle) -> dict[str, Any]:
+async def import_fhir(
+    request: ApiRequest, imports: NamedDependency[Imports], fhir_bundle: NamedDependency[FhirBundle]
+) -> dict[str, Any]:
     """Takes what can be taken and reports the rest. Sending the same Bundle again changes nothing."""
     declared = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if declared not in ("application/json", "application/fhir+json"):

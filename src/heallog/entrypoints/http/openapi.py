@@ -10,10 +10,12 @@ from litestar import Request, get
 from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin, SwaggerRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme, Tag
+from litestar.params import FromPath
 from litestar.response import File
 from litestar.routes import HTTPRoute
 
 from heallog import __version__
+from heallog.domain.errors import NotFound
 from heallog.entrypoints.http.errors import STATUS
 
 STATIC = Path(__file__).parent / "static"
@@ -133,9 +135,11 @@ class Page(_Described, SwaggerRenderPlugin):
 
 
 @get("/schema/static/{name:str}", include_in_schema=False, public=True, sync_to_thread=False)
-def static_file(name: str) -> File:
+def static_file(name: FromPath[str]) -> File:
     """The page's script and style."""
-    path = STATIC / name if name in _FILES else STATIC / "swagger-ui.css"
+    if name not in _FILES:
+        raise NotFound("there is no such file")
+    path = STATIC / name
     return File(
         path,
         filename=path.name,

@@ -3,6 +3,7 @@
 from typing import Annotated, Any
 
 from litestar import delete, get, patch, post
+from litestar.di import NamedDependency
 from litestar.params import QueryParameter
 from litestar.response import Response
 
@@ -65,7 +66,7 @@ _CHANGE_CODES = (
         codes=("MALFORMED_JSON", "ALREADY_EXISTS", "INVALID_FIELDS"),
     ),
 )
-async def create_patient(request: ApiRequest, patients: Patients) -> Response[bytes]:
+async def create_patient(request: ApiRequest, patients: NamedDependency[Patients]) -> Response[bytes]:
     """The id may be the client's own; sending the same creation again answers as the first time did."""
     said, body = split(await json_object(request), CREATING, domain.FIELDS)
     head = await patients.create(request.user, body, said.get("id"), why(said))
@@ -81,7 +82,7 @@ async def create_patient(request: ApiRequest, patients: Patients) -> Response[by
 )
 async def list_patients(
     request: ApiRequest,
-    patients: Patients,
+    patients: NamedDependency[Patients],
     q: Annotated[
         str | None, QueryParameter(max_length=200, description="Name, phone or identifier; forgives typos.")
     ] = None,
@@ -106,7 +107,7 @@ async def list_patients(
     tags=["patients"],
     **describes(answer=PATIENT, codes=("NOT_FOUND",)),
 )
-async def get_patient(request: ApiRequest, patients: Patients, patient_id: Id) -> Response[bytes]:
+async def get_patient(request: ApiRequest, patients: NamedDependency[Patients], patient_id: Id) -> Response[bytes]:
     return wire.answer_if_changed(request, await patients.get(request.user, patient_id))
 
 
@@ -123,7 +124,7 @@ async def get_patient(request: ApiRequest, patients: Patients, patient_id: Id) -
         tag=True,
     ),
 )
-async def change_patient(request: ApiRequest, patients: Patients, patient_id: Id) -> Response[bytes]:
+async def change_patient(request: ApiRequest, patients: NamedDependency[Patients], patient_id: Id) -> Response[bytes]:
     """Only the fields that are sent change; `null` takes a field away."""
     said, changes = split(await json_object(request), CHANGING, domain.FIELDS)
     return wire.answer(await patients.change(request.user, patient_id, changes, seen(request, said), why(said)))
@@ -136,7 +137,7 @@ async def change_patient(request: ApiRequest, patients: Patients, patient_id: Id
     tags=["patients"],
     **describes(body=object_schema(CHANGING), codes=_CHANGE_CODES, tag=True),
 )
-async def delete_patient(request: ApiRequest, patients: Patients, patient_id: Id) -> Response[None]:
+async def delete_patient(request: ApiRequest, patients: NamedDependency[Patients], patient_id: Id) -> Response[None]:
     """Appends an empty version; every earlier one stays. The answer's ETag is the version to restore from."""
     said = only(await json_object(request), CHANGING)
     return wire.gone(await patients.delete(request.user, patient_id, seen(request, said), why(said)))
@@ -156,7 +157,7 @@ async def delete_patient(request: ApiRequest, patients: Patients, patient_id: Id
         tag=True,
     ),
 )
-async def restore_patient(request: ApiRequest, patients: Patients, patient_id: Id) -> Response[bytes]:
+async def restore_patient(request: ApiRequest, patients: NamedDependency[Patients], patient_id: Id) -> Response[bytes]:
     said = only(await json_object(request), CHANGING)
     return wire.answer(await patients.restore(request.user, patient_id, seen(request, said), why(said)))
 
@@ -175,7 +176,7 @@ async def restore_patient(request: ApiRequest, patients: Patients, patient_id: I
         tag=True,
     ),
 )
-async def revert_patient(request: ApiRequest, patients: Patients, patient_id: Id) -> Response[bytes]:
+async def revert_patient(request: ApiRequest, patients: NamedDependency[Patients], patient_id: Id) -> Response[bytes]:
     """Appends a version with the content of version `to`."""
     said = only(await json_object(request), REVERTING)
     return wire.answer(await patients.revert(request.user, patient_id, seen(request, said), said["to"], why(said)))
@@ -189,7 +190,7 @@ async def revert_patient(request: ApiRequest, patients: Patients, patient_id: Id
     **describes(answer=wire.listed(wire.VERSION), codes=("NOT_FOUND",)),
 )
 async def patient_history(
-    request: ApiRequest, patients: Patients, patient_id: Id, limit: Limit = 50, cursor: Before = None
+    request: ApiRequest, patients: NamedDependency[Patients], patient_id: Id, limit: Limit = 50, cursor: Before = None
 ) -> Response[bytes]:
     """The newest first."""
     return wire.history(await patients.history(request.user, patient_id, cursor, limit + 1), limit)
@@ -203,7 +204,7 @@ async def patient_history(
     **describes(answer=wire.VERSION, codes=("NOT_FOUND",)),
 )
 async def patient_version(
-    request: ApiRequest, patients: Patients, patient_id: Id, number: VersionNumber
+    request: ApiRequest, patients: NamedDependency[Patients], patient_id: Id, number: VersionNumber
 ) -> Response[bytes]:
     return wire.one_version(await patients.version(request.user, patient_id, number))
 
@@ -217,7 +218,7 @@ async def patient_version(
 )
 async def patient_diff(
     request: ApiRequest,
-    patients: Patients,
+    patients: NamedDependency[Patients],
     patient_id: Id,
     one: Annotated[int, QueryParameter(name="from", ge=1, le=LARGEST_VERSION)],
     other: Annotated[int, QueryParameter(name="to", ge=1, le=LARGEST_VERSION)],

@@ -3,6 +3,7 @@
 from typing import Annotated, Any
 
 from litestar import delete, get, patch, post
+from litestar.di import NamedDependency
 from litestar.params import QueryParameter
 from litestar.response import Response
 
@@ -69,7 +70,7 @@ _CODES = ("MALFORMED_JSON", "NOT_FOUND", "VERSION_CONFLICT", "STALE_VERSION", "I
         codes=("MALFORMED_JSON", "NOT_FOUND", "ALREADY_EXISTS", "INVALID_FIELDS"),
     ),
 )
-async def create_record(request: ApiRequest, records: Records, patient_id: Id) -> Response[bytes]:
+async def create_record(request: ApiRequest, records: NamedDependency[Records], patient_id: Id) -> Response[bytes]:
     """A draft. The id may be the client's own; sending the same creation again answers as the first time did."""
     said, body = split(await json_object(request), CREATING, domain.ANY)
     head = await records.create(request.user, patient_id, body, said.get("id"), why(said))
@@ -85,7 +86,7 @@ async def create_record(request: ApiRequest, records: Records, patient_id: Id) -
 )
 async def list_records(
     request: ApiRequest,
-    records: Records,
+    records: NamedDependency[Records],
     patient_id: Id,
     kind: Word = None,
     status: Word = None,
@@ -115,7 +116,7 @@ async def list_records(
     tags=["records"],
     **describes(answer=RECORD, codes=("NOT_FOUND",)),
 )
-async def get_record(request: ApiRequest, records: Records, record_id: Id) -> Response[bytes]:
+async def get_record(request: ApiRequest, records: NamedDependency[Records], record_id: Id) -> Response[bytes]:
     return wire.answer_if_changed(request, await records.get(request.user, record_id))
 
 
@@ -132,7 +133,7 @@ async def get_record(request: ApiRequest, records: Records, record_id: Id) -> Re
         tag=True,
     ),
 )
-async def change_record(request: ApiRequest, records: Records, record_id: Id) -> Response[bytes]:
+async def change_record(request: ApiRequest, records: NamedDependency[Records], record_id: Id) -> Response[bytes]:
     """Only the fields that are sent change; `null` takes a field away. What is signed is amended instead."""
     said, changes = split(await json_object(request), CHANGING, domain.ANY)
     return wire.answer(await records.change(request.user, record_id, changes, seen(request, said), why(said)))
@@ -145,7 +146,7 @@ async def change_record(request: ApiRequest, records: Records, record_id: Id) ->
     tags=["records"],
     **describes(body=object_schema(CHANGING), codes=_CODES, tag=True),
 )
-async def delete_record(request: ApiRequest, records: Records, record_id: Id) -> Response[None]:
+async def delete_record(request: ApiRequest, records: NamedDependency[Records], record_id: Id) -> Response[None]:
     """Appends an empty version; every earlier one stays. The answer's ETag is the version to restore from."""
     said = only(await json_object(request), CHANGING)
     return wire.gone(await records.delete(request.user, record_id, seen(request, said), why(said)))
@@ -165,7 +166,7 @@ async def delete_record(request: ApiRequest, records: Records, record_id: Id) ->
         tag=True,
     ),
 )
-async def sign_record(request: ApiRequest, records: Records, record_id: Id) -> Response[bytes]:
+async def sign_record(request: ApiRequest, records: NamedDependency[Records], record_id: Id) -> Response[bytes]:
     """From here on the content never changes; it can be amended."""
     said = only(await json_object(request), CHANGING)
     return wire.answer(await records.sign(request.user, record_id, seen(request, said), why(said)))
@@ -191,7 +192,7 @@ AMENDING: Fields = {
         tag=True,
     ),
 )
-async def amend_record(request: ApiRequest, records: Records, record_id: Id) -> Response[bytes]:
+async def amend_record(request: ApiRequest, records: NamedDependency[Records], record_id: Id) -> Response[bytes]:
     """Appends a version with an author and a reason; the signed one stays as it was."""
     body = await json_object(request)
     said, rest = split(body, REASONED)
@@ -213,7 +214,7 @@ async def amend_record(request: ApiRequest, records: Records, record_id: Id) -> 
         tag=True,
     ),
 )
-async def retract_record(request: ApiRequest, records: Records, record_id: Id) -> Response[bytes]:
+async def retract_record(request: ApiRequest, records: NamedDependency[Records], record_id: Id) -> Response[bytes]:
     """The record stays, readable, and says that it is not to be believed."""
     said = only(await json_object(request), REASONED)
     return wire.answer(await records.retract(request.user, record_id, seen(request, said), why(said)))
@@ -233,7 +234,7 @@ async def retract_record(request: ApiRequest, records: Records, record_id: Id) -
         tag=True,
     ),
 )
-async def restore_record(request: ApiRequest, records: Records, record_id: Id) -> Response[bytes]:
+async def restore_record(request: ApiRequest, records: NamedDependency[Records], record_id: Id) -> Response[bytes]:
     said = only(await json_object(request), CHANGING)
     return wire.answer(await records.restore(request.user, record_id, seen(request, said), why(said)))
 
@@ -252,7 +253,7 @@ async def restore_record(request: ApiRequest, records: Records, record_id: Id) -
         tag=True,
     ),
 )
-async def revert_record(request: ApiRequest, records: Records, record_id: Id) -> Response[bytes]:
+async def revert_record(request: ApiRequest, records: NamedDependency[Records], record_id: Id) -> Response[bytes]:
     """Appends a version with the content of version `to`."""
     said = only(await json_object(request), REVERTING)
     return wire.answer(await records.revert(request.user, record_id, seen(request, said), said["to"], why(said)))
@@ -266,7 +267,7 @@ async def revert_record(request: ApiRequest, records: Records, record_id: Id) ->
     **describes(answer=wire.listed(wire.VERSION), codes=("NOT_FOUND",)),
 )
 async def record_history(
-    request: ApiRequest, records: Records, record_id: Id, limit: Limit = 50, cursor: Before = None
+    request: ApiRequest, records: NamedDependency[Records], record_id: Id, limit: Limit = 50, cursor: Before = None
 ) -> Response[bytes]:
     """The newest first."""
     return wire.history(await records.history(request.user, record_id, cursor, limit + 1), limit)
@@ -280,7 +281,7 @@ async def record_history(
     **describes(answer=wire.VERSION, codes=("NOT_FOUND",)),
 )
 async def record_version(
-    request: ApiRequest, records: Records, record_id: Id, number: VersionNumber
+    request: ApiRequest, records: NamedDependency[Records], record_id: Id, number: VersionNumber
 ) -> Response[bytes]:
     """With the foreign resource that it was imported from, where it was."""
     return wire.one_version(await records.version(request.user, record_id, number))
@@ -295,7 +296,7 @@ async def record_version(
 )
 async def record_diff(
     request: ApiRequest,
-    records: Records,
+    records: NamedDependency[Records],
     record_id: Id,
     one: Annotated[int, QueryParameter(name="from", ge=1, le=LARGEST_VERSION)],
     other: Annotated[int, QueryParameter(name="to", ge=1, le=LARGEST_VERSION)],
