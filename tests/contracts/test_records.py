@@ -144,7 +144,6 @@ async def test_deleted_records_are_left_out_until_they_are_restored(clinic: Clin
     assert await clinic.records_of("alice") == ["note"]
 
 
-@pytest.mark.xfail(reason="a deleted record loses its time, so a cursor on it moves to when it was entered")
 async def test_a_cursor_whose_record_was_deleted_meanwhile_keeps_its_place(clinic: Clinic) -> None:
     heads = {
         record: await clinic.file(record, of="alice", occurred_at=at)

@@ -243,10 +243,7 @@ async def test_after_a_failed_write_nothing_of_the_unit_of_work_is_kept(shelf: S
     assert await shelf.history("cleo") == []
 
 
-async def test_a_commit_that_kept_nothing_says_so(shelf: Shelf, request: pytest.FixtureRequest) -> None:
-    if shelf.backend.name == "postgres":
-        why = "PostgreSQL answers COMMIT with ROLLBACK after a failed statement; the adapter does not look"
-        request.applymarker(pytest.mark.xfail(reason=why, strict=True))
+async def test_a_commit_that_kept_nothing_says_so(shelf: Shelf) -> None:
     await shelf.put("bruno")
     async with shelf.backend.uow() as uow:
         with pytest.raises(AlreadyExists):

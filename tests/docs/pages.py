@@ -29,7 +29,8 @@ from typing import Any
 import httpx
 
 ROOT = Path(__file__).parents[2]
-PATIENCE = 60
+PATIENCE = 120
+"""Seconds that a command may take; on a busy machine a start takes many."""
 
 _FENCE = re.compile(r"^```(\w*)(?: ([\w.-]+))?$")
 _HOLE = re.compile(r"\{([a-z][a-z_0-9]*)\}|…")

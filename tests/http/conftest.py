@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -84,3 +85,9 @@ def new_clinic(client: httpx.AsyncClient, container: bootstrap.Container) -> New
 @pytest.fixture
 async def clinic(new_clinic: NewClinic) -> Clinic:
     return await new_clinic()
+
+
+@pytest.fixture(scope="session")
+async def document(client: httpx.AsyncClient) -> dict[str, Any]:
+    """The OpenAPI document as a client gets it."""
+    return (await client.get("/schema/openapi.json")).json()

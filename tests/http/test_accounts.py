@@ -202,8 +202,20 @@ async def test_the_scheme_is_read_in_any_case(clinic: Clinic) -> None:
 
 @pytest.mark.parametrize(
     "header",
-    ["", "Bearer", "Bearer ", "Basic YWxpY2U6c2VjcmV0", "Token {token}", "{token}", "Bearer a.b.c", "Bearer {token}x"]
-    + ["Bearer {token} {token}", "Bearer " + "x" * 60_000, "Bearer \x80\xff", "Bearer null"],
+    [
+        "",
+        "Bearer",
+        "Bearer ",
+        "Basic YWxpY2U6c2VjcmV0",
+        "Token {token}",
+        "{token}",
+        "Bearer a.b.c",
+        "Bearer {token}x",
+        "Bearer {token} {token}",
+        "Bearer \x80\xff",
+        "Bearer null",
+        pytest.param("Bearer " + "x" * 60_000, id="endless"),
+    ],
 )
 async def test_a_header_that_holds_no_good_token_proves_nothing(clinic: Clinic, header: str) -> None:
     sent = header.replace("{token}", clinic.token).encode("latin-1")

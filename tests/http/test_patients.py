@@ -555,7 +555,7 @@ FOUND = {
     "without accents": ("gonzalez", "González"),
     "with an accent too many": ("gónzález", "González"),
     "without punctuation": ("ohalloran nunez", "O'Hálloran-Ñuñez"),
-    "by the beginning of a name": ("hall", None),
+    "by the beginning of a name": ("ohall", "O'Hálloran-Ñuñez"),
     "by the beginning of the first name": ("chin", "Okonkwo"),
     "by both names in either order": ("jose gonzalez", "González"),
     "by a former name": ("schmidt", "Müller"),

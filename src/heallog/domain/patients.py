@@ -105,11 +105,16 @@ def _whole(content: dict[str, Any], errors: Errors) -> dict[str, Any]:
 
 
 def may_be_another(content: Mapping[str, Any], incoming: Mapping[str, Any]) -> bool:
-    """Whether an incoming patient under the same id looks like someone else: no name and no birth date agrees."""
+    """Whether an incoming patient under the same id looks like someone else: neither family name nor birth date agrees.
+
+    A given name counts only where nothing else is known of either (an animal's, say): many share one.
+    """
+    telling: tuple[str, ...] = ("family_name", "birth_date")
+    if not any(side.get(name) for name in telling for side in (content, incoming)):
+        telling = ("given_name",)
     return not any(
-        normalise(str(content.get(name, ""))) == normalise(str(incoming.get(name, "")))
-        for name in ("family_name", "given_name", "birth_date")
-        if content.get(name)
+        content.get(name) and normalise(str(content[name])) == normalise(str(incoming.get(name, "")))
+        for name in telling
     )
 
 
@@ -168,19 +173,16 @@ def search_key(practice_id: str, content: Mapping[str, Any]) -> SearchKey:
 class Query:
     """A search as the store runs it.
 
-    Exact: the row has all of `must` and every one of `contains` (LIKE patterns). Forgiving: it has all of `codes`, and
-    at least `enough` of `fuzzy`; an identifier is never forgiven a typo, for that would show another person.
+    Exact: the row has all of `must` and every one of `contains` (LIKE patterns). Forgiving: it has every one of `codes`
+    (LIKE patterns too) and at least `enough` of `fuzzy`; an identifier is never forgiven a typo, for that would show another person. Enough is
+    half less one: a wrong letter spoils three trigrams of a name, two swapped letters four.
     """
 
     must: tuple[int, ...]
     contains: tuple[str, ...]
-    codes: tuple[int, ...]
+    codes: tuple[str, ...]
     fuzzy: tuple[int, ...]
     enough: int
-
-
-TOLERANCE = 0.36
-"""The share of a query's trigrams that a forgiving match needs. Two swapped letters in a name of five keep a third."""
 
 
 def query(practice_id: str, text: str) -> Query:
@@ -192,16 +194,16 @@ def query(practice_id: str, text: str) -> Query:
     mixed = [part for part in parts if any(map(str.isdigit, part)) and not part.isdigit()]
     # A phone number may be typed in groups: numbers are read as one.
     code = "".join(part for part in parts if part.isdigit())
-    codes = {gram for part in (code, *mixed) for gram in _inner(part)}
+    codes = [f"%{part}%" for part in mixed] + ([f"%#%{code}%"] if code else [])
+    inner = {gram for part in (code, *mixed) for gram in _inner(part)}
     begins = {gram for name in names for gram in _padded(name)}
     fuzzy = {gram for name in names for gram in _padded(f"{name} ")}
-    contains = [f"% {name}%" for name in names] + [f"%{part}%" for part in mixed] + ([f"%#%{code}%"] if code else [])
     return Query(
-        must=_hashed(practice_id, begins | codes),
-        contains=tuple(contains),
-        codes=_hashed(practice_id, codes),
+        must=_hashed(practice_id, begins | inner),
+        contains=(*(f"% {name}%" for name in names), *codes),
+        codes=tuple(codes),
         fuzzy=_hashed(practice_id, fuzzy),
-        enough=max(2, round(len(fuzzy) * TOLERANCE)),
+        enough=max(2, (len(fuzzy) + 1) // 2 - 1),
     )
 
 

@@ -1,18 +1,22 @@
 """Where resources come from: NDJSON and Bundles in files, what a client posts; each comes once, damage costs little."""
 
 import gzip
+import io
 import json
 import tracemalloc
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heallog.adapters.fhir import FhirBundle, FhirFiles
-from heallog.adapters.fhir.reader import LONGEST
+from heallog.adapters.fhir import FhirBundle, FhirFiles, cutter
+from heallog.adapters.fhir.cutter import LONGEST
+from heallog.adapters.fhir.node import Refused
 from heallog.application.ports.imports import Incoming, ResourceSource
 from heallog.domain.errors import InvalidFields, MalformedJson
 
@@ -20,6 +24,7 @@ Resource = dict[str, Any]
 
 MiB = 1024 * 1024
 ALICE: Resource = {"resourceType": "Patient", "id": "alice", "name": [{"family": "Okoye"}]}
+SUBJECT = b'{"reference":"Patient/alice"}'
 HEIGHT: Resource = {
     "resourceType": "Observation",
     "id": "height",
@@ -62,11 +67,11 @@ def reasons(items: list[Incoming]) -> list[tuple[str, str | None]]:
 
 @pytest.mark.parametrize("name", ["all.ndjson", "all.ndjson.gz", "all.json", "all.json.gz"])
 def test_a_line_is_a_resource_whatever_the_file_is_called(tmp_path: Path, name: str) -> None:
-    odd = b'  {"resourceType" : "Observation",\t"id":"o", "code":{"text":"H\\u00f6he"},"subject":{"reference":"Patient/a"}} '
+    odd = b'  {"resourceType" : "Observation",\t"id":"o", "code":{"text":"H\\u00f6he"},"subject":%s} ' % SUBJECT
     path = written(tmp_path, name, b"\n" + line(ALICE) + b"\n   \n" + odd + b"\r\n" + line(WARD).strip())
     patients, others = both(FhirFiles([path]))
     assert places(patients) == [(f"{name}:2", "Patient")]
-    assert places(others) == [(f"{name}:4", "Observation"), (f"{name}:5", "Organization")]
+    assert places(others) == [(f"{name}:5", "Observation"), (f"{name}:6", "Organization")]
     assert others[0].source == odd.strip(), "the source is kept byte for byte"
     assert others[0].mapped is not None
     assert others[0].mapped.body["title"] == "Höhe"
@@ -256,11 +261,16 @@ def check_names(others: list[Incoming], prefix: str) -> None:
     assert lost.refused.endswith("is not in this Bundle")
 
 
-def test_a_bundles_numbers_keep_their_digits(tmp_path: Path) -> None:
-    text = line(bundle(HEIGHT)).replace(b"176.5", b"176.500").replace(b'"cm"', b'"cm", "code": 12345678901234567890')
-    (found,) = FhirFiles([written(tmp_path, "b.json", text)]).others()
-    assert b'"value":176.500' in found.source
-    assert b"12345678901234567890" in found.source
+@pytest.mark.parametrize("before", ["", " \n", "\ufeff"])
+def test_a_bundles_entries_are_kept_byte_for_byte(tmp_path: Path, before: str) -> None:
+    odd = b'{ "resourceType":"Observation","id":"o" , "n":[1.50,12345678901234567890],"code":{"text":"a]}\\"{,"},'
+    odd += b'"subject":%s}' % SUBJECT
+    text = b'%s{"meta":{"a":[1,{}]} ,"type":"batch","entry" : [ {"resource": %s}\n,\n{"resource":%s}] , '
+    text += b'"resourceType":"Bundle"}\n'
+    path = written(tmp_path, "b.json", text % (before.encode(), odd, line(ALICE)))
+    patients, others = both(FhirFiles([path]))
+    assert [item.source for item in others] == [odd]
+    assert places(patients) == [("b.json:entry 1", "Patient")]
 
 
 def test_one_resource_in_a_file_is_a_resource(tmp_path: Path) -> None:
@@ -307,25 +317,45 @@ def test_entries_that_cannot_be_read_are_refused_and_the_rest_goes_on(tmp_path: 
         assert [item.refused for item in others] == expected
 
 
+BEGUN = b'{"resourceType":"Bundle","entry":['
+
+
 @pytest.mark.parametrize(
-    ("text", "reason"),
+    ("text", "reasons_given"),
     [
-        (b'{"resourceType":"Bundle","entry":{}}', "entry: must be a list"),
-        (b'{"resourceType":"Bundle","entry":7}', "entry: must be a list"),
-        (b'{"resourceType":"Bundle","entry":[{"resource":', "not JSON: parse error: premature EOF"),
-        (b'{"resourceType":"Bundle","entry":[nonsense', "not JSON: lexical error: invalid string in json text."),
-        (b'{"resourceType":"Bundle","entry":[{"a":"\xff"}]}', "not JSON: lexical error: invalid bytes in UTF8 string."),
-        (b'{"resourceType":"Bundle","entry":[{"a":' + b"[" * 200_000, "nested too deep"),
-        (b'{"resourceType":"Bundle","entry":[{"a":' + b"1" * 5_000, "not JSON"),
+        (b'{"resourceType":"Bundle","entry":{}}', ["entry: must be a list"]),
+        (b'{"resourceType":"Bundle","entry":7}', ["entry: must be a list"]),
+        (BEGUN, ["ends too early"]),
+        (BEGUN + b'{"resource":', ["ends too early"]),
+        (BEGUN + b'{},{"resource":"', ["has no resource", "ends too early after entry 0"]),
+        (BEGUN + b"nonsense]}", ["not JSON: Expecting value, line 1 column 1"]),
+        (BEGUN + b'{"resource":{"a":"\xff"}}]}', ["not UTF-8 at byte 6"]),
+        (BEGUN + b'{"resource":{"a":"\\ud800"}}]}', ["half of a surrogate pair in a string"]),
+        (BEGUN + b'{"fullUrl":"urn:uuid:1","resource":{"id":nope}}]}', ["not JSON"]),
+        (BEGUN + b'{"fullUrl":"urn:uuid:1","resource":[1]}]}', ["not an object"]),
+        (BEGUN + b'{"fullUrl":"urn:uuid:1","resource":{"id":5}}]}', ["resourceType is missing"]),
+        (BEGUN + b'{"resource":{"a":1,"a":1}}]}', ["the key 'a' appears twice in one object"]),
+        (BEGUN + b'{"resource":{"a":' + b"[" * 200_000 + b"]" * 200_000 + b"}}]}", ["nested too deep"]),
+        (BEGUN + b'{"resource":{"a":' + b"[" * 200_000, ["ends too early"]),
+        (BEGUN + b'{"resource":{"a":' + b"1" * 5_000 + b"}}]}", ["a number has too many digits"]),
+        (BEGUN + b'{"resource":{"a":"' + b"x" * LONGEST + b'"}}]}', [f"longer than {LONGEST} bytes"]),
+        (BEGUN + b'{"a":[1}]},{}]}', ["not JSON", "not JSON"]),
+        (BEGUN + b'{"a":1]},{}]}', ["not JSON", "not JSON"]),
+        (BEGUN + b'{"resource":{"a":"' + b"x" * 3 * LONGEST + b'"}}]}', [f"longer than {LONGEST} bytes"]),
+        (BEGUN + b"{}]}" + b"{}" * LONGEST, ["has no resource", "not JSON: Extra data"]),
+        (BEGUN + b"{}]} more", ["has no resource", "not JSON: Extra data"]),
+        (BEGUN + b"{}]}" + b" " * MiB + b"}", ["has no resource", "not JSON: Extra data"]),
+        (BEGUN + b'{}],"entry":[{}]}', ["has no resource", "has no resource", "the key 'entry' appears twice"]),
+        (BEGUN + b"{},]}", ["has no resource", "not JSON"]),
+        (BEGUN + b"{}],NaN}", ["has no resource", "not JSON"]),
     ],
 )
-def test_a_bundle_that_breaks_off_says_where(tmp_path: Path, text: bytes, reason: str) -> None:
+def test_a_bundle_that_is_broken_says_where(tmp_path: Path, text: bytes, reasons_given: list[str]) -> None:
     patients, others = both(FhirFiles([written(tmp_path, "b.json", text)]))
     assert patients == []
-    assert len(others) == 1
-    assert others[0].where == "b.json"
-    assert others[0].refused is not None
-    assert others[0].refused.startswith(reason)
+    assert len(others) == len(reasons_given)
+    for item, reason in zip(others, reasons_given, strict=True):
+        assert str(item.refused).startswith(reason)
 
 
 def test_a_long_bundle_that_breaks_off_gives_what_came_before(tmp_path: Path) -> None:
@@ -336,13 +366,27 @@ def test_a_long_bundle_that_breaks_off_gives_what_came_before(tmp_path: Path) ->
     (tmp_path / "b.json.gz").write_bytes(compressed[:-2_000])
     patients, others = both(FhirFiles([tmp_path]))
     assert places(patients) == [("a.json:entry 0", "Patient"), ("b.json.gz:entry 0", "Patient")]
-    damage = [item for item in others if item.refused]
-    assert [item.where for item in damage] == ["a.json", "b.json.gz"]
-    assert [str(item.refused).partition(" after entry ")[0] for item in damage] == [
-        "not JSON: parse error: premature EOF",
-        "truncated gzip",
+    (first, last_of_a), (second, last_of_b) = [
+        (item, others[index - 1]) for index, item in enumerate(others) if item.refused
     ]
-    assert len(others) > 3_000
+    assert (first.where, first.refused) == ("a.json", f"ends too early after {last_of_a.where.partition(':')[2]}")
+    assert (second.where, second.refused) == ("b.json.gz", f"truncated gzip after {last_of_b.where.partition(':')[2]}")
+    assert len(others) > 4_000
+
+
+def test_a_large_bundle_is_not_held(tmp_path: Path) -> None:
+    path = tmp_path / "b.json"
+    entry = b'{"resource":%s},' % line(HEIGHT | {"note": [{"text": "x" * MiB}]})
+    with path.open("wb") as file:
+        file.write(BEGUN)
+        for _ in range(48):
+            file.write(entry)
+        file.write(b"{}]}")
+    tracemalloc.start()
+    assert sum(item.refused is None for item in FhirFiles([path]).others()) == 48
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 24 * MiB
 
 
 @pytest.mark.parametrize("text", [b'{"resourceType":"Bundle"}', b'{"resourceType":"Bundle","entry":[]}'])
@@ -440,7 +484,7 @@ def test_an_entry_that_is_no_text_is_refused_alone() -> None:
     found = reasons(list(FhirBundle(body % line(HEIGHT)).others()))
     assert found[0] == ("entry 0", "not UTF-8 at byte 7")
     assert found[1][0] == "entry 1"
-    assert str(found[1][1]).startswith("cannot be read")
+    assert str(found[1][1]).startswith("not UTF-8")
     assert found[2] == ("entry 2", None)
 
 
@@ -466,6 +510,18 @@ PIECES = st.sampled_from(
 )
 
 
+def is_json(piece: bytes) -> bool:
+    try:
+        json.loads(piece)
+    except ValueError:
+        return False
+    return True
+
+
+def index_of(item: Incoming) -> int:
+    return int(item.where.rpartition(" ")[2])
+
+
 @given(st.lists(PIECES, max_size=12), st.booleans())
 def test_each_line_comes_in_exactly_one_reading(tmp_path_factory: Any, pieces: list[bytes], packed: bool) -> None:
     name = "a.ndjson.gz" if packed else "a.ndjson"
@@ -477,17 +533,59 @@ def test_each_line_comes_in_exactly_one_reading(tmp_path_factory: Any, pieces: l
     assert all(item.type != "Patient" for item in others)
 
 
-@given(st.lists(PIECES.filter(lambda piece: b"\xff" not in piece and not piece.startswith(b'{"resourceType": "Pa\n'))))
-def test_each_entry_comes_in_exactly_one_reading(pieces: list[bytes]) -> None:
-    good = [piece for piece in pieces if piece.strip() and piece.strip().endswith((b"}", b'"')) and piece != pieces_cut]
-    body = b'{"resourceType":"Bundle","entry":[%s]}' % b",".join(b'{"resource":%s}' % piece for piece in good)
-    patients, others = both(FhirBundle(body))
-    numbers = [int(item.where.removeprefix("entry ")) for item in [*patients, *others]]
-    assert sorted(numbers) == list(range(len(good)))
-    assert all(item.type == "Patient" for item in patients)
+JSON_PIECES = PIECES.map(bytes.strip).filter(is_json)
 
 
-pieces_cut = line(ALICE)[:20] + b"\n"
+@given(st.lists(JSON_PIECES, max_size=12), st.integers(0, 3))
+def test_each_entry_comes_in_exactly_one_reading(tmp_path_factory: Any, pieces: list[bytes], spaces: int) -> None:
+    entries = (b"," + b"\n" * spaces).join(b'{"resource":%s}' % piece for piece in pieces)
+    body = b'{"resourceType":"Bundle","entry":[%s]}' % entries
+    path = written(tmp_path_factory.mktemp("fhir"), "b.json", body)
+    for source, prefix in ((FhirBundle(body), "entry "), (FhirFiles([path]), "b.json:entry ")):
+        patients, others = both(source)
+        numbers = [int(item.where.removeprefix(prefix)) for item in [*patients, *others]]
+        assert sorted(numbers) == list(range(len(pieces)))
+        assert {item.type for item in patients} <= {"Patient"}
+        assert [item.source for item in sorted([*patients, *others], key=index_of)] == pieces
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(st.lists(VALUES), st.dictionaries(st.text(), VALUES), st.dictionaries(st.text(), VALUES), st.integers(1, 40))
+def test_a_bundle_is_cut_at_its_commas_wherever_the_chunks_end(
+    entries: list[Any], before: Resource, after: Resource, chunk: int
+) -> None:
+    for indent in (None, 1):
+        texts = [json.dumps(entry, ensure_ascii=False, indent=indent).encode() for entry in entries]
+        ahead, behind = (
+            [
+                b"%s : %s" % (json.dumps(name).encode(), json.dumps(value, indent=indent).encode())
+                for name, value in part
+            ]
+            for part in (
+                [(name, value) for name, value in before.items() if name not in ("entry", "resourceType")],
+                [(name, value) for name, value in after.items() if name not in {*before, "entry", "resourceType"}],
+            )
+        )
+        members = [*ahead, b'"resourceType":"Bundle"', b'"entry" : [ %s\n]' % b" ,\t".join(texts), *behind]
+        with patch.object(cutter, "_CHUNK", chunk):
+            cut = cutter.Cutter(io.BytesIO(b"{%s}" % b",".join(members)))
+            assert list(cut) == texts
+            assert cut.type == "Bundle"
+
+
+@given(st.text(st.sampled_from('{}[]",:\\ aentry0')), st.integers(1, 9))
+def test_what_is_no_bundle_is_never_taken_for_a_whole_one(junk: str, chunk: int) -> None:
+    text = b'{"entry":[' + junk.encode() + b"]}"
+    with patch.object(cutter, "_CHUNK", chunk), suppress(Refused, MalformedJson):
+        found = list(cutter.Cutter(io.BytesIO(text)))
+        # Each entry may be broken in itself, but together they are all that there is.
+        assert sum(map(len, found)) + junk.count(",") + junk.count(" ") >= len(junk)
 
 
 def steps(source: ResourceSource) -> Iterator[int]:

@@ -89,6 +89,11 @@ def test_who_looks_like_someone_else_under_the_same_id(incoming: Content, anothe
     assert may_be_another(incoming, ALICE) is another
 
 
+def test_an_animal_known_by_its_name_alone() -> None:
+    assert may_be_another({"given_name": "Bella"}, {"given_name": "BELLA", "species": "dog"}) is False
+    assert may_be_another({"given_name": "Bella"}, {"given_name": "Rex"}) is True
+
+
 # -- names without their clothes ----------------------------------------------------------------------------------
 
 
@@ -139,7 +144,6 @@ def test_hangul_is_the_same_however_it_was_composed() -> None:
     assert " " not in normalise("김철수")
 
 
-@pytest.mark.xfail(reason="vowel signs are neither letters nor marks of a combining class: words break at them")
 @pytest.mark.parametrize("name", ["सुनीता", "செல்வி", "วันดี"])
 def test_a_word_with_vowel_signs_stays_one_word(name: str) -> None:
     assert " " not in normalise(name)
@@ -248,10 +252,9 @@ def test_a_query_has_a_length() -> None:
 @given(st.text(max_size=60))
 def test_what_is_typed_never_becomes_a_pattern_of_its_own(typed: str) -> None:
     for pattern in query("northside", typed).contains:
-        assert re.fullmatch(r"% [^\W_]+%|%#%[^\W_]+%", pattern)
+        assert re.fullmatch(r"% [^\W_]+%|%(#%)?[^\W_]+%", pattern)
 
 
-@pytest.mark.xfail(reason="a typed word with a digit in it is only looked for among phone numbers and identifiers")
 @pytest.mark.parametrize("typed", ["Abbott774", "Aaron697 Abbott774", "abbott7"])
 def test_a_name_with_digits_is_found(typed: str) -> None:
     assert found({"family_name": "Abbott774", "given_name": "Aaron697"}, typed) == "exactly"

@@ -22,7 +22,6 @@ _TO_BRACKET = re.compile(rb'(?:[^"{}\[\]]++|' + _STRING + rb")*+", re.DOTALL)
 _TO_BRACKET_OR_COMMA = re.compile(rb'(?:[^"{}\[\],]++|' + _STRING + rb")*+", re.DOTALL)
 _OPENING = re.compile(rb"\s*+\{")
 _NAME = re.compile(rb"\s*+(" + _STRING + rb")\s*+:\s*+", re.DOTALL)
-_LIST = re.compile(rb"\[")
 _OPENS, _QUOTE = b"{[", b'"'
 
 
@@ -50,8 +49,9 @@ class Cutter:
             name = self._next(_NAME)
             self._frame += name
             key = decode(name.rstrip()[:-1]) if name else None
-            if key == "entry" and (bracket := self._next(_LIST)):
-                self._frame += bracket
+            if key == "entry" and self._held[self._at : self._at + 1] == b"[":
+                self._at += 1
+                self._frame += b"["
                 yield from self._entries()
             value, end = self._value()
             self._frame += value + end
@@ -103,7 +103,7 @@ class Cutter:
             found = pattern.match(self._held, self._at)
             # What reaches to the end of what is held may go on behind it.
             surely = found is not None and found.end() < len(self._held)
-            if surely or len(self._held) - self._at > _CHUNK or not self._fill():
+            if surely or not self._fill():
                 self._at = found.end() if found else self._at
                 return found[0] if found else b""
 

@@ -77,7 +77,7 @@ def attached(attachment: Node) -> str:
     name = charset[1] if charset else "utf-8"
     try:
         text = data.decode(name).removeprefix("\ufeff")
-    except UnicodeError:
+    except UnicodeDecodeError:
         raise Refused(f"{attachment.path}data: is not {name}") from None
     except (LookupError, ValueError):
         raise Refused(f"{attachment.path}contentType: {shown(name)} is not a known charset") from None

@@ -137,25 +137,28 @@ def _cut_entry(where: str, source: bytes | msgspec.Raw) -> _Cut:
         return _Cut(where, bytes(source), refused="must be an object")
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return _Cut(where, bytes(source), refused=_complaint(bytes(source)))
-    resource = bytes(entry.resource)
+    resource, reason = bytes(entry.resource), ""
     if isinstance(entry.request, dict) and entry.request.get("method") == "DELETE":
-        return _Cut(where, resource, refused="deletes are not imported")
-    if resource in (b"", b"null"):
-        return _Cut(where, refused="has no resource")
-    if entry.url is not None and not isinstance(entry.url, str):
-        return _Cut(where, resource, refused="fullUrl: must be a string")
-    return _Cut(where, resource, entry.url or "")
+        reason = "deletes are not imported"
+    elif resource in (b"", b"null"):
+        reason = "has no resource"
+    elif len(resource) > LONGEST:
+        resource, reason = b"", f"longer than {LONGEST} bytes"
+    elif entry.url is not None and not isinstance(entry.url, str):
+        reason = "fullUrl: must be a string"
+    return _Cut(where, resource, "" if reason else entry.url or "", reason)
 
 
 def _complaint(source: bytes) -> str:
-    """What is wrong with a JSON text that msgspec did not take, in HealLog's words."""
+    """What is wrong with a JSON text that msgspec did not take."""
     try:
         decode(source)
     except MalformedJson as error:
         return str(error)
-    return (
-        "half of a surrogate pair in a string, or nested too deep"  # the only things that msgspec minds and we do not
-    )
+    return "half of a surrogate pair in a string"  # the one thing that only msgspec minds
+
+
+_OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 # -- files --------------------------------------------------------------------------------------------------------
@@ -177,7 +180,7 @@ class FhirFiles:
     """
 
     def __init__(self, paths: Sequence[Path]) -> None:
-        found = [file for path in paths for file in _files_in(path)]
+        found = list(dict.fromkeys(file for path in paths for file in _files_in(path)))
         names = Counter(path.name for path in found)
         self._files = [
             _File(path, _printable(path.name if names[path.name] == 1 else str(path)), path.stat().st_size)
@@ -224,10 +227,10 @@ class FhirFiles:
         file.urls = urls
 
     def _cuts(self, file: _File, before: int) -> Iterator[_Cut]:
-        with file.path.open("rb", buffering=0) as raw:
-            self._reading = (before, file.size, raw)
+        with BufferedReader(FileIO(file.path), 1 << 16) as packed:
+            self._reading = (before, file.size, packed.raw)
             try:
-                yield from _cuts(raw, file.name)
+                yield from _cuts(packed, file.name)
             finally:
                 self._reading = None
 
@@ -247,29 +250,31 @@ def _printable(name: str) -> str:
     return name.encode(errors="replace").decode()
 
 
-def _cuts(raw: FileIO, name: str) -> Iterator[_Cut]:
+def _cuts(packed: "BufferedReader[FileIO]", name: str) -> Iterator[_Cut]:
     """The resources of a file. Damage is one refusal that says where, and the end of this file only."""
-    place = [""]
+    last = ""
     try:
-        with _unpacked(raw) as stream:
-            if _is_lines(stream, name):
-                yield from _lines(stream, name, place)
-            else:
-                yield from _document(stream, name, place)
-    except EOFError:
-        yield _Cut(name, refused=f"truncated gzip{place[0]}")
-    except _DAMAGE:
-        yield _Cut(name, refused=f"damaged gzip{place[0]}")
+        with _unpacked(packed) as stream:
+            for cut in _lines(stream, name) if _is_lines(stream, name) else _document(stream, name):
+                yield cut
+                last = cut.where.removeprefix(f"{name}:")
+    except _DAMAGE as error:
+        damage = "truncated gzip" if isinstance(error, EOFError) else "damaged gzip"
+    except (Refused, MalformedJson) as error:
+        damage = str(error)
+    else:
+        return
+    after = f" after line {last}" if last.isdigit() else f" after {last}" if last else ""
+    yield _Cut(name, refused=f"{damage}{after}")
 
 
 @contextmanager
-def _unpacked(raw: FileIO) -> Iterator[IO[bytes]]:
-    buffered = BufferedReader(raw, 1 << 16)
-    if buffered.peek(2)[:2] == _GZIP:
-        with gzip.GzipFile(fileobj=buffered, mode="rb") as unpacked:
+def _unpacked(packed: "BufferedReader[FileIO]") -> Iterator[IO[bytes]]:
+    if packed.peek(2)[:2] == _GZIP:
+        with gzip.GzipFile(fileobj=packed, mode="rb") as unpacked:
             yield cast("IO[bytes]", unpacked)
     else:
-        yield buffered
+        yield packed
 
 
 def _from_start(stream: IO[bytes]) -> None:
@@ -279,15 +284,17 @@ def _from_start(stream: IO[bytes]) -> None:
 
 
 def _is_lines(stream: IO[bytes], name: str) -> bool:
-    """Whether each line is a resource. A whole object with more behind it, or all alone, is one; a Bundle is none."""
+    """Whether each line is a resource: an object and more behind it, or one that is no Bundle. Else the name says."""
     _from_start(stream)
-    first = _next_line(stream)
-    if first[:1] == b"{" and first[-1:] == b"}" and len(first) <= LONGEST:
-        try:
-            return bool(_next_line(stream)) or b'"Bundle"' not in first
-        except _DAMAGE:
-            return True  # there is more, though it cannot be read
-    return ".ndjson" in name.lower() and first not in (b"{", b"[")
+    first, rest = b"", b"damaged"
+    with suppress(*_DAMAGE):
+        first = _next_line(stream)
+        rest = _next_line(stream)
+    try:
+        _OBJECT.decode(first)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return ".ndjson" in name.lower() and first not in (b"{", b"[")
+    return rest != b"" or b'"Bundle"' not in first
 
 
 def _next_line(stream: IO[bytes]) -> bytes:
@@ -298,7 +305,7 @@ def _next_line(stream: IO[bytes]) -> bytes:
     return b""
 
 
-def _lines(stream: IO[bytes], name: str, place: list[str]) -> Iterator[_Cut]:
+def _lines(stream: IO[bytes], name: str) -> Iterator[_Cut]:
     _from_start(stream)
     number = 0
     while line := stream.readline(LONGEST + 1):
@@ -310,17 +317,16 @@ def _lines(stream: IO[bytes], name: str, place: list[str]) -> Iterator[_Cut]:
             yield _Cut(where, refused=f"longer than {LONGEST} bytes")
         elif source := line.strip():
             yield _Cut(where, source)
-        place[0] = f" after line {number}"
 
 
-def _document(stream: IO[bytes], name: str, place: list[str]) -> Iterator[_Cut]:
+def _document(stream: IO[bytes], name: str) -> Iterator[_Cut]:
     """A file that is one JSON value: a Bundle is streamed, anything else is a resource."""
+    is_bundle = _is_bundle(stream)
     _from_start(stream)
-    if _is_bundle(stream):
-        _from_start(stream)
-        yield from _bundle(stream, name, place)
+    if is_bundle:
+        for index, entry in enumerate(Cutter(stream)):
+            yield _cut_entry(f"{name}:entry {index}", entry)
         return
-    _from_start(stream)
     source = stream.read(LONGEST + 1)
     if len(source) > LONGEST:
         yield _Cut(name, refused=f"longer than {LONGEST} bytes and not a Bundle")
@@ -329,6 +335,7 @@ def _document(stream: IO[bytes], name: str, place: list[str]) -> Iterator[_Cut]:
 
 
 def _is_bundle(stream: IO[bytes]) -> bool:
+    _from_start(stream)
     cutter = Cutter(stream)
     with suppress(Refused, MalformedJson):  # whoever reads it finds the same and says it
         for _ in cutter:
@@ -337,19 +344,9 @@ def _is_bundle(stream: IO[bytes]) -> bool:
     return cutter.type == BUNDLE
 
 
-def _bundle(stream: IO[bytes], name: str, place: list[str]) -> Iterator[_Cut]:
-    try:
-        for index, entry in enumerate(Cutter(stream)):
-            yield _cut_entry(f"{name}:entry {index}", entry)
-            place[0] = f" after entry {index}"
-    except (Refused, MalformedJson) as error:
-        yield _Cut(name, refused=f"{error}{place[0]}; nothing more of it is read")
-
-
 # -- what a client posts ------------------------------------------------------------------------------------------
 
 
-_OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _LIST = msgspec.json.Decoder(list[msgspec.Raw])
 
 

@@ -154,7 +154,7 @@ def _observation(reading: Reading) -> Body:
 
 
 _WELL_KNOWN = {"8480-6": "systolic", "8462-4": "diastolic"}
-_NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_.-]+")
+_NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_-]+")
 
 
 def _values(observation: Node) -> Body:
@@ -176,12 +176,12 @@ def _value(node: Node) -> Body:
 
 
 def _free_name(taken: Body, what: Concept) -> str:
-    """`systolic`, `2708-6`; a code that comes again is `2708-6.2`."""
+    """`systolic`, `2708-6`; a code that comes again is `2708-6_2`."""
     name = _WELL_KNOWN.get(what.status) or _NOT_IN_NAMES.sub("_", what.status)[:60] or "component"
     number, free = 1, name
     while free in taken:
         number += 1
-        free = f"{name}.{number}"
+        free = f"{name}_{number}"
     return free
 
 

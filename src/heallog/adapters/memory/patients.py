@@ -98,10 +98,11 @@ def _pattern(like: str) -> re.Pattern[str]:
 def _best(rows: list[PatientRow], query: Query, limit: int) -> list[Head]:
     """Whoever shares enough trigrams with the query: most shared first, then who has least else, then by name."""
     fuzzy = frozenset(query.fuzzy)
+    patterns = [_pattern(like) for like in query.codes]
     ranked = [
         (-len(row.trigrams & fuzzy), len(row.trigrams), row.place, row.head)
         for row in rows
-        if row.trigrams.issuperset(query.codes)
+        if all(pattern.fullmatch(row.key.words) for pattern in patterns)
     ]
     close = [rank for rank in ranked if -rank[0] >= query.enough]
     return [replace(head) for *_, head in sorted(close, key=lambda rank: rank[:3])[:limit]]

@@ -2,6 +2,7 @@
 
 from bisect import bisect_left
 from collections.abc import Callable, MutableMapping, Sequence
+from copy import copy
 from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, Protocol, TypeVar
@@ -60,8 +61,15 @@ def append(
             key = item.head.practice_id, item.head.id
             old = heads.get(key)
             head = replace(item.head) if old is None else _moved(old.head, item.head)
-            heads[key] = row_of(head)
+            # What is deleted keeps its place in lists: a cursor on it still leads on from there.
+            heads[key] = _kept(old, head) if old is not None and head.deleted else row_of(head)
             audit.put(tables, item.entry)
+
+
+def _kept(old: AnyRow, head: Head) -> AnyRow:
+    row = copy(old)
+    object.__setattr__(row, "head", head)
+    return row
 
 
 def _check_contribution(written: Sequence[Written]) -> None:

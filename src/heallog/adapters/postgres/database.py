@@ -188,6 +188,8 @@ class Transaction:
             yield row
 
     async def run(self, sql: str) -> None:
-        """BEGIN, COMMIT, ROLLBACK."""
+        """BEGIN, COMMIT, ROLLBACK. PostgreSQL answers the COMMIT of a failed transaction with ROLLBACK."""
         with _domain_errors():
-            await self.connection.execute(sql)
+            done = await self.connection.execute(sql)
+        if done != sql:
+            raise RuntimeError(f"{sql} was answered by {done}: nothing was kept")

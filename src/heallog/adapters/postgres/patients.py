@@ -132,7 +132,7 @@ def _forgiving() -> Statement:
             _MINE,
             _PRESENT,
             patients.c.trigrams.overlap(fuzzy),
-            patients.c.trigrams.contains(bindparam("codes", type_=ARRAY(BigInteger))),
+            patients.c.words.like(all_(bindparam("codes", type_=ARRAY(Text)))),
             *_filters(),
         )
         .subquery("found")

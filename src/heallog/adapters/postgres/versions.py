@@ -13,6 +13,7 @@ from sqlalchemy import (
     Text,
     any_,
     bindparam,
+    case,
     cast,
     func,
     insert,
@@ -221,9 +222,15 @@ class Append:
         write_entries = insert(audit_entries).from_select(list(entry), select(*entry.values())).cte("write_entries")
         write_heads = upsert(heads).from_select(list(head), select(*head.values()))
         fixed = {"practice_id", "id", "patient_id", "created_at"}
+
+        def moved_to(name: str) -> Any:
+            new = write_heads.excluded
+            # What is deleted keeps its place in lists: a cursor on it still leads on from there.
+            return case((new.content.is_(None), heads.c[name]), else_=new[name]) if name in own else new[name]
+
         write = write_heads.on_conflict_do_update(
             index_elements=["practice_id", "id"],
-            set_={name: write_heads.excluded[name] for name in head if name not in fixed},
+            set_={name: moved_to(name) for name in head if name not in fixed},
             where=heads.c.version == write_heads.excluded.version - literal_column("1"),
         ).returning(heads.c.id)
         moved = write.add_cte(write_versions, write_entries).cte("write_heads")

@@ -1,0 +1,183 @@
+"""How often the database is asked. Each number here is a promise about speed."""
+
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, contextmanager
+from typing import Any
+
+import asyncpg
+import httpx
+import pytest
+
+from .clinic import Clinic
+
+Counted = Callable[[Callable[[], Awaitable[httpx.Response]]], Awaitable[list[str]]]
+
+
+@pytest.fixture(scope="module")
+async def connections(client: httpx.AsyncClient, container: Any) -> list[asyncpg.Connection]:
+    """Every connection that the pool can have, open and introduced."""
+    pool = container.database().pool
+    async with AsyncExitStack() as stack:
+        borrowed = [await stack.enter_async_context(pool.acquire()) for _ in range(pool.get_max_size())]
+        opened = [connection._con for connection in borrowed]
+    return opened
+
+
+@contextmanager
+def heard(connections: list[asyncpg.Connection]) -> Iterator[list[str]]:
+    """The statements that any of the connections runs."""
+    statements: list[str] = []
+
+    def hear(query: asyncpg.connection.LoggedQuery) -> None:
+        statements.append(query.query)
+
+    for connection in connections:
+        connection.add_query_logger(hear)
+    try:
+        yield statements
+    finally:
+        for connection in connections:
+            connection.remove_query_logger(hear)
+
+
+@pytest.fixture
+def counted(connections: list[asyncpg.Connection]) -> Counted:
+    async def count(ask: Callable[[], Awaitable[httpx.Response]]) -> list[str]:
+        """What one request runs, when it is not the first of its kind: types were looked up then."""
+        assert (await ask()).is_success
+        with heard(connections) as statements:
+            answer = await ask()
+        assert answer.is_success, answer.text
+        assert all(not connection.is_closed() for connection in connections)
+        return statements
+
+    return count
+
+
+@pytest.fixture
+async def chart(clinic: Clinic) -> Clinic:
+    """Ngozi with a record of several versions, among others."""
+    for number in range(10):
+        await clinic.patient(family_name=f"Patient {number}")
+    await clinic.patient(id="ngozi")
+    for number in range(10):
+        await clinic.record("ngozi", id=f"r-{number}")
+    for version in range(1, 4):
+        await clinic.changed("/v1/records/r-0", version, title=f"Title {version}")
+        await clinic.changed("/v1/patients/ngozi", version, phone=f"0{version}")
+    return clinic
+
+
+READS = (
+    "/v1/patients/ngozi",
+    "/v1/patients",
+    "/v1/patients?limit=3",
+    "/v1/patients?limit=3&cursor=ngozi",
+    "/v1/patients?tag=none&updated_since=2020",
+    "/v1/patients?q=obi",
+    "/v1/patients/ngozi/history",
+    "/v1/patients/ngozi/versions/2",
+    "/v1/patients/ngozi/diff?from=1&to=4",
+    "/v1/patients/ngozi/records",
+    "/v1/patients/ngozi/records?kind=observation&status=draft&from=2020&to=2999&code=x",
+    "/v1/patients/ngozi/records?limit=3&cursor=r-5",
+    "/v1/records/r-0",
+    "/v1/records/r-0/history",
+    "/v1/records/r-0/history?limit=2&cursor=3",
+    "/v1/records/r-0/versions/2",
+    "/v1/records/r-0/diff?from=1&to=4",
+    "/health/ready",
+)
+
+
+@pytest.mark.parametrize("path", READS)
+async def test_a_read_is_one_statement(chart: Clinic, counted: Counted, path: str) -> None:
+    statements = await counted(lambda: chart.call("GET", path))
+    assert len(statements) == 1, statements
+
+
+async def test_a_forgiving_search_is_two(chart: Clinic, counted: Counted) -> None:
+    assert len(await counted(lambda: chart.call("GET", "/v1/patients?q=patietn"))) == 2
+
+
+async def test_who_has_the_latest_version_costs_one_statement(chart: Clinic, connections: Any) -> None:
+    await chart.call("GET", "/v1/records/r-0")
+    with heard(connections) as statements:
+        answer = await chart.call("GET", "/v1/records/r-0", headers={"If-None-Match": '"4"'})
+    assert (answer.status_code, len(statements)) == (304, 1)
+
+
+WRITES: dict[str, tuple[str, str, dict[str, Any]]] = {
+    "create a patient": ("POST", "/v1/patients", {"family_name": "Obi"}),
+    "create a record": ("POST", "/v1/patients/ngozi/records", {"kind": "note", "text": "Well."}),
+    "change a patient": ("PATCH", "/v1/patients/ngozi", {"phone": "{}"}),
+    "change a record": ("PATCH", "/v1/records/r-0", {"title": "{}"}),
+    "revert a patient": ("POST", "/v1/patients/ngozi/revert", {"to": 1}),
+    "revert a record": ("POST", "/v1/records/r-0/revert", {"to": 1}),
+}
+
+
+@pytest.mark.parametrize("name", WRITES)
+async def test_a_write_is_few_round_trips_from_begin_to_commit(chart: Clinic, counted: Counted, name: str) -> None:
+    method, path, body = WRITES[name]
+    version = iter(range(4, 9))
+
+    def ask() -> Awaitable[httpx.Response]:
+        base = next(version)
+        said = {key: value.format(base) if value == "{}" else value for key, value in body.items()}
+        return chart.call(method, path, said if name.startswith("create") else {**said, "base_version": base})
+
+    statements = await counted(ask)
+    assert statements[0] == "BEGIN"
+    assert statements[-1] == "COMMIT"
+    assert len(statements) <= 5, statements
+
+
+async def test_signing_deleting_and_restoring_are_few_round_trips_too(chart: Clinic, connections: Any) -> None:
+    steps = (
+        ("POST", "/v1/records/{}/sign", 1),
+        ("DELETE", "/v1/records/{}", 2),
+        ("POST", "/v1/records/{}/restore", 3),
+    )
+    for record in ("r-1", "r-2"):
+        for method, path, version in steps:
+            with heard(connections) as statements:
+                answer = await chart.call(method, path.format(record), {"base_version": version})
+            assert answer.is_success
+            assert record == "r-1" or len(statements) <= 5, statements
+
+
+async def test_the_same_content_again_writes_nothing(chart: Clinic, counted: Counted) -> None:
+    statements = await counted(lambda: chart.call("PATCH", "/v1/records/r-0", {"base_version": 4, "title": "Title 3"}))
+    assert statements[0] == "BEGIN"
+    assert statements[-1] == "ROLLBACK"
+    assert len(statements) == 3
+
+
+async def test_an_import_is_as_many_statements_for_fifty_resources_as_for_one(clinic: Clinic, connections: Any) -> None:
+    def bundle(of: str, patients: int) -> dict[str, Any]:
+        people = [
+            {"resourceType": "Patient", "id": f"{of}-{number}", "name": [{"family": "Obi"}]}
+            for number in range(patients)
+        ]
+        notes = [
+            {
+                "resourceType": "Observation",
+                "id": f"{of}-o-{number}",
+                "status": "final",
+                "code": {"text": "Pulse"},
+                "subject": {"reference": f"Patient/{of}-{number}"},
+            }
+            for number in range(patients)
+        ]
+        entries = [{"resource": resource} for resource in (*notes, *people)]
+        return {"resourceType": "Bundle", "type": "collection", "entry": entries}
+
+    counts = []
+    for of, size in (("first", 1), ("one", 1), ("fifty", 50)):
+        with heard(connections) as statements:
+            answer = await clinic.call("POST", "/v1/import/fhir", bundle(of, size))
+        assert (answer.status_code, answer.json()["refused"]) == (200, 0), answer.text
+        counts.append(len(statements))
+    assert counts[1] == counts[2]
+    assert counts[2] <= 12
