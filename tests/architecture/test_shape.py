@@ -40,7 +40,7 @@ ELSEWHERE: Mapping[tuple[str, str], str] = {
     ("imports", "adapters/memory"): "what comes in is stored by patients.py and records.py",
     ("ledger", "domain"): "versions.py: a version proves itself",
     ("ledger", "application/ports"): "versions.py: the ledger is all versions",
-    ("ledger", "entrypoints/http"): "cli.py: the operator verifies, `heallog audit verify`",
+    ("ledger", "entrypoints/http"): "cli.py: the operator verifies, `heallog db check`",
 }
 """A noun that is missing from a room, and where to look instead."""
 

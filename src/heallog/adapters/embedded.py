@@ -1,7 +1,8 @@
 """A PostgreSQL of our own, from a wheel: what `make run` starts where no database is configured.
 
-It listens on a Unix socket only. Its data stays in the folder that it is given. Two HealLogs on one folder share one
-server: the first starts it, the last one out stops it. As root it runs as a system user of its own.
+It listens on a Unix socket only (on Windows, on loopback). Its data stays in the folder that it is given. Two HealLogs
+on one folder share one server: the first starts it, the last one out stops it. As root it runs as a system user of its
+own.
 """
 
 import logging

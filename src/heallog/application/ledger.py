@@ -72,7 +72,7 @@ def _flaw(head: Head | None, chain: list[Version]) -> Flaw | None:
     for place, version in enumerate(chain, start=1):
         if version.number != place:
             return Flaw(*_key(version), place, "the version is missing")
-        if not proves(previous, version):
+        if version.patient_id != chain[0].patient_id or not proves(previous, version):
             return Flaw(*_key(version), place, "the version is not what was written")
         previous = version.hash
     if head is None:
@@ -80,6 +80,6 @@ def _flaw(head: Head | None, chain: list[Version]) -> Flaw | None:
     last = chain[-1] if chain else None
     if last is None or head.version != last.number:
         return Flaw(*_key(head), head.version, "the head's version is missing")
-    if head.hash != last.hash or head.content != last.content:
+    if (head.hash, head.content, head.patient_id) != (last.hash, last.content, last.patient_id):
         return Flaw(*_key(head), head.version, "the head is not its last version")
     return None

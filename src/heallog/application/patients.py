@@ -11,7 +11,7 @@ from heallog.application.versions import NO_REASON, Content, Versions, Why
 from heallog.domain import patients
 from heallog.domain.access import Actor, Permission, authorise
 from heallog.domain.errors import AlreadyExists
-from heallog.domain.fields import decode, read, same
+from heallog.domain.fields import read
 from heallog.domain.versions import Change, Collection, Difference, Head, Seen, Version, unborn
 
 
@@ -37,10 +37,7 @@ class Patients:
             async with self._uow() as uow:
                 return await self._versions.write(uow, contribution, "create", head, content, Change.CREATION, why)
         except AlreadyExists:
-            existing = await self._reads.get(actor.practice_id, patient_id)
-            if existing and existing.version == 1 and existing.content and same(decode(existing.content), content):
-                return existing
-            raise
+            return await self._versions.created_before(actor, head, content)
 
     async def get(self, actor: Actor, patient_id: str) -> Head:
         """The head. Raises `NotFound`, `Deleted`."""

@@ -10,7 +10,7 @@ from heallog.application.versions import NO_REASON, Content, Versions, Why
 from heallog.domain import records
 from heallog.domain.access import Actor, Permission, authorise
 from heallog.domain.errors import AlreadyExists, FieldError, InvalidFields, NotFound
-from heallog.domain.fields import decode, read, same
+from heallog.domain.fields import read
 from heallog.domain.versions import Change, Collection, Difference, Head, Seen, Version, unborn
 
 
@@ -40,15 +40,7 @@ class Records:
                     raise NotFound("there is no such patient")
                 return await self._versions.write(uow, contribution, "create", head, content, Change.CREATION, why)
         except AlreadyExists:
-            existing = await self._reads.get(actor.practice_id, record_id)
-            if (
-                existing
-                and (existing.version, existing.patient_id) == (1, patient_id)
-                and existing.content
-                and same(decode(existing.content), content)
-            ):
-                return existing
-            raise
+            return await self._versions.created_before(actor, head, content)
 
     async def get(self, actor: Actor, record_id: str) -> Head:
         """The head. Raises `NotFound`, `Deleted`."""

@@ -13,9 +13,9 @@ from heallog.application.ports.versions import VersionReads
 from heallog.application.ports.world import Clock, Ids
 from heallog.domain.access import Actor
 from heallog.domain.audit import Written, done
-from heallog.domain.errors import NotFound, WrongState
+from heallog.domain.errors import AlreadyExists, NotFound, WrongState
 from heallog.domain.events import ContributionCommitted
-from heallog.domain.fields import decode
+from heallog.domain.fields import canonical, decode
 from heallog.domain.versions import (
     Change,
     Collection,
@@ -103,6 +103,19 @@ class Versions:
         )
         await uow.commit()
         return moved
+
+    async def created_before(self, actor: Actor, head: Head, content: Content) -> Head:
+        """Where the same creation was done already (its answer was lost): the thing as it is now.
+
+        Raises `AlreadyExists` where the id belongs to something else.
+        """
+        async with self._uow() as uow:
+            existing = (await self._things(uow).lock(actor.practice_id, [head.id])).get(head.id)
+            first = (await uow.versions.numbered(actor.practice_id, self.collection, head.id, [1])).get(1)
+        same = first is not None and (first.content, first.patient_id) == (canonical(content), head.patient_id)
+        if existing is None or not same:
+            raise AlreadyExists("this id is taken by something else")
+        return existing
 
     async def change(
         self,

@@ -174,8 +174,8 @@ class Query:
     """A search as the store runs it.
 
     Exact: the row has all of `must` and every one of `contains` (LIKE patterns). Forgiving: it has every one of `codes`
-    (LIKE patterns too) and at least `enough` of `fuzzy`; an identifier is never forgiven a typo, for that would show another person. Enough is
-    half less one: a wrong letter spoils three trigrams of a name, two swapped letters four.
+    (LIKE patterns too) and at least `enough` of `fuzzy`; an identifier is never forgiven a typo, for that would show
+    another person. Enough is half less one: a wrong letter spoils three trigrams of a name, two swapped letters four.
     """
 
     must: tuple[int, ...]

@@ -50,6 +50,7 @@ class Version:
     practice_id: str
     collection: Collection
     thing_id: str
+    patient_id: str
     number: int
     parent: int | None
     inputs: tuple[int, ...]
@@ -120,6 +121,7 @@ def chain(previous: bytes, version: Version) -> bytes:
             "practice_id": version.practice_id,
             "collection": version.collection,
             "id": version.thing_id,
+            "patient_id": version.patient_id,
             "number": version.number,
             "parent": version.parent,
             "inputs": version.inputs,
@@ -177,6 +179,7 @@ def advance(
         practice_id=head.practice_id,
         collection=head.collection,
         thing_id=head.id,
+        patient_id=head.patient_id,
         number=head.version + 1,
         parent=head.version or None,
         inputs=(),

@@ -58,13 +58,16 @@ async def test_creating_again_under_the_callers_own_id_answers_as_the_first_time
 
 async def test_an_id_taken_by_something_else_is_refused(world: World) -> None:
     await world.admit("bruno")
-    first = await world.records.create(world.dr_okafor, "alice", NOTE, "note-1")
+    await world.records.create(world.dr_okafor, "alice", NOTE, "note-1")
     for patient, body in (("alice", NOTE | {"text": "Feels ill."}), ("bruno", NOTE)):
         with pytest.raises(AlreadyExists):
             await world.records.create(world.dr_okafor, patient, body, "note-1")
-    await world.records.change(world.dr_okafor, "note-1", {"text": "Feels better."}, saw(first))
-    with pytest.raises(AlreadyExists):
-        await world.records.create(world.dr_okafor, "alice", NOTE, "note-1")
+
+
+async def test_a_creation_that_comes_again_late_answers_with_what_became_of_it(world: World) -> None:
+    first = await world.records.create(world.dr_okafor, "alice", NOTE, "note-1")
+    signed = await world.records.sign(world.dr_okafor, "note-1", saw(first))
+    assert await world.records.create(world.dr_okafor, "alice", NOTE, "note-1") == signed
 
 
 async def test_everything_wrong_is_named(world: World) -> None:

@@ -172,8 +172,9 @@ def exact(key: SearchKey, asked: Query) -> bool:
 
 
 def forgiving(key: SearchKey, asked: Query) -> bool:
-    known = set(key.trigrams)
-    return set(asked.codes) <= known and len(known & set(asked.fuzzy)) >= asked.enough
+    likes = (re.escape(pattern).replace("%", ".*") for pattern in asked.codes)
+    shared = set(key.trigrams) & set(asked.fuzzy)
+    return all(re.fullmatch(like, key.words) for like in likes) and len(shared) >= asked.enough
 
 
 def found(content: Content, typed: str) -> str:

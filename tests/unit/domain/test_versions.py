@@ -97,6 +97,7 @@ OTHER_VALUES: dict[str, st.SearchStrategy[Any]] = {
     "practice_id": IDS,
     "collection": st.sampled_from(Collection),
     "thing_id": IDS,
+    "patient_id": IDS,
     "number": st.integers(0, 9),
     "parent": st.none() | st.integers(0, 9),
     "inputs": st.lists(st.integers(0, 9), max_size=3).map(tuple),
@@ -175,7 +176,7 @@ def test_the_hash_is_the_one_that_was_agreed() -> None:
     metadata = (
         '{"author_id":"ada","change":"import","client_time":"2026-03-01T12:00:00.000Z","collection":"patients",'
         '"contribution_id":"c-1","device_id":"tablet-1","id":"alice","inputs":[],"number":1,"parent":null,'
-        '"practice_id":"northside","reason":"first visit","received_at":"2026-03-01T12:00:00.000Z",'
+        '"patient_id":"alice","practice_id":"northside","reason":"first visit","received_at":"2026-03-01T12:00:00.000Z",'
         f'"source":"{sha256(b"{}").hexdigest()}","void":false}}'
     )
     content = '{"given_name":"Zoë"}'
@@ -193,6 +194,7 @@ def test_the_first_version_and_its_head() -> None:
         practice_id="northside",
         collection=Collection.PATIENTS,
         thing_id="alice",
+        patient_id="alice",
         number=1,
         parent=None,
         inputs=(),

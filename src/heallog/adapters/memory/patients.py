@@ -14,7 +14,9 @@ from heallog.domain.patients import Query, search_key
 from heallog.domain.versions import Head
 
 
-def _row(head: Head) -> PatientRow:
+def _row(head: Head, place: PatientRow | None) -> PatientRow:
+    if place is not None:
+        return replace(place, head=head)
     content = {} if head.content is None else decode(head.content)
     key = search_key(head.practice_id, content)
     return PatientRow(head, key, frozenset(key.trigrams), frozenset(content.get("tags", ())))

@@ -14,7 +14,9 @@ from heallog.domain.records import started_at
 from heallog.domain.versions import Head
 
 
-def _row(head: Head) -> RecordRow:
+def _row(head: Head, place: RecordRow | None) -> RecordRow:
+    if place is not None:
+        return replace(place, head=head)
     content = {} if head.content is None else decode(head.content)
     # For lists: when it was entered, if it does not say when it was.
     occurred_at = started_at(content["occurred_at"]) if "occurred_at" in content else head.created_at

@@ -2,7 +2,6 @@
 
 from bisect import bisect_left
 from collections.abc import Callable, MutableMapping, Sequence
-from copy import copy
 from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, Protocol, TypeVar
@@ -43,11 +42,12 @@ def append(
     tables: Overlay,
     heads: Heads[AnyRow],
     written: Sequence[Written],
-    row_of: Callable[[Head], AnyRow],
+    row_of: Callable[[Head, AnyRow | None], AnyRow],
     check_new: Callable[[Head], None],
 ) -> None:
     """Everything is checked before anything is written. `check_new` refuses a first head that belongs to nothing.
 
+    `row_of(head, place)` makes a row, in another's place if there is one.
     Raises `AlreadyExists` where an id, or a version's number, is taken.
     """
     with tables.writing():
@@ -62,14 +62,8 @@ def append(
             old = heads.get(key)
             head = replace(item.head) if old is None else _moved(old.head, item.head)
             # What is deleted keeps its place in lists: a cursor on it still leads on from there.
-            heads[key] = _kept(old, head) if old is not None and head.deleted else row_of(head)
+            heads[key] = row_of(head, old if head.deleted else None)
             audit.put(tables, item.entry)
-
-
-def _kept(old: AnyRow, head: Head) -> AnyRow:
-    row = copy(old)
-    object.__setattr__(row, "head", head)
-    return row
 
 
 def _check_contribution(written: Sequence[Written]) -> None:

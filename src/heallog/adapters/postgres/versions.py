@@ -39,6 +39,7 @@ versions = Table(
     identifier("practice_id"),
     identifier("collection"),
     identifier("thing_id"),
+    identifier("patient_id"),
     Column("number", Integer, nullable=False),
     Column("parent", Integer),
     Column("inputs", ARRAY(Integer), nullable=False),
@@ -171,6 +172,7 @@ class Append:
             "practice_id": shared["practice_id"],
             "collection": shared["collection"],
             "thing_id": given.c.thing_id,
+            "patient_id": given.c.patient_id,
             "number": given.c.number,
             "parent": given.c.parent,
             "inputs": listed("inputs", Integer),
@@ -316,8 +318,10 @@ SIZE = Statement(select(func.count()).select_from(versions))
 
 
 def version_of(row: Row) -> Version:
-    (practice_id, collection, thing_id, number, parent, inputs, change, *rest) = row
-    return Version(practice_id, Collection(collection), thing_id, number, parent, tuple(inputs), Change(change), *rest)
+    (practice_id, collection, thing_id, patient_id, number, parent, inputs, change, *rest) = row
+    return Version(
+        practice_id, Collection(collection), thing_id, patient_id, number, parent, tuple(inputs), Change(change), *rest
+    )
 
 
 class VersionReads:

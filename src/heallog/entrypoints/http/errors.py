@@ -96,7 +96,8 @@ def on_validation_error(request: Request[Any, Any, Any], error: ValidationExcept
     """Path and query parameters, as Litestar checked them."""
     extra = error.extra if isinstance(error.extra, list) else []
     wrong = [
-        FieldError(str(item.get("key", "")), "parameter", str(item.get("message", "")))
+        # `from_` is how Python has to spell `from`.
+        FieldError(str(item.get("key", "")).rstrip("_"), "parameter", str(item.get("message", "")))
         for item in extra
         if isinstance(item, dict)
     ]

@@ -220,11 +220,11 @@ async def patient_diff(
     request: ApiRequest,
     patients: NamedDependency[Patients],
     patient_id: Id,
-    one: Annotated[int, QueryParameter(name="from", ge=1, le=LARGEST_VERSION)],
-    other: Annotated[int, QueryParameter(name="to", ge=1, le=LARGEST_VERSION)],
+    from_: Annotated[int, QueryParameter(name="from", ge=1, le=LARGEST_VERSION)],
+    to: Annotated[int, QueryParameter(name="to", ge=1, le=LARGEST_VERSION)],
 ) -> dict[str, Any]:
-    found = await patients.differences(request.user, patient_id, one, other)
-    return wire.differences(one, other, found)
+    found = await patients.differences(request.user, patient_id, from_, to)
+    return wire.differences(from_, to, found)
 
 
 HANDLERS = [

@@ -90,8 +90,8 @@ async def list_records(
     patient_id: Id,
     kind: Word = None,
     status: Word = None,
-    since: Annotated[str | None, QueryParameter(name="from", max_length=40)] = None,
-    until: Annotated[str | None, QueryParameter(name="to", max_length=40)] = None,
+    from_: Annotated[str | None, QueryParameter(name="from", max_length=40)] = None,
+    to: Annotated[str | None, QueryParameter(name="to", max_length=40)] = None,
     code: Word = None,
     limit: Limit = 50,
     cursor: Cursor = None,
@@ -104,7 +104,7 @@ async def list_records(
     ]
     if wrong:
         raise InvalidFields(wrong)
-    chosen = RecordFilter(kind, status, instant("from", since), instant("to", until), code)
+    chosen = RecordFilter(kind, status, instant("from", from_), instant("to", to), code)
     heads = await records.of_patient(request.user, patient_id, chosen, after=cursor, limit=limit + 1)
     return wire.page(heads, limit)
 
@@ -298,10 +298,10 @@ async def record_diff(
     request: ApiRequest,
     records: NamedDependency[Records],
     record_id: Id,
-    one: Annotated[int, QueryParameter(name="from", ge=1, le=LARGEST_VERSION)],
-    other: Annotated[int, QueryParameter(name="to", ge=1, le=LARGEST_VERSION)],
+    from_: Annotated[int, QueryParameter(name="from", ge=1, le=LARGEST_VERSION)],
+    to: Annotated[int, QueryParameter(name="to", ge=1, le=LARGEST_VERSION)],
 ) -> dict[str, Any]:
-    return wire.differences(one, other, await records.differences(request.user, record_id, one, other))
+    return wire.differences(from_, to, await records.differences(request.user, record_id, from_, to))
 
 
 HANDLERS = [

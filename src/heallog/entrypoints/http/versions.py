@@ -9,7 +9,7 @@ from litestar.response import Response
 
 from heallog.domain.errors import Deleted
 from heallog.domain.fields import moment
-from heallog.domain.versions import Difference, Head, Version
+from heallog.domain.versions import Collection, Difference, Head, Version
 
 JSON = "application/json"
 
@@ -18,7 +18,7 @@ def document(head: Head) -> bytes:
     """A head as one JSON object: what identifies it, then its fields. No decoding: the content is bytes already."""
     if head.content is None:
         raise Deleted("this was deleted", context={"version": head.version})
-    owner = f'"patient_id":"{head.patient_id}",' if head.patient_id != head.id else ""
+    owner = f'"patient_id":"{head.patient_id}",' if head.collection is Collection.RECORDS else ""
     known = (
         f'{{"id":"{head.id}",{owner}"version":{head.version},"created_at":"{moment(head.created_at)}",'
         f'"updated_at":"{moment(head.updated_at)}","updated_by":"{head.updated_by}",'

@@ -103,6 +103,7 @@ def upgrade() -> None:
         sa.Column("practice_id", sa.Text(collation="C"), nullable=False),
         sa.Column("collection", sa.Text(collation="C"), nullable=False),
         sa.Column("thing_id", sa.Text(collation="C"), nullable=False),
+        sa.Column("patient_id", sa.Text(collation="C"), nullable=False),
         sa.Column("number", sa.Integer(), nullable=False),
         sa.Column("parent", sa.Integer(), nullable=True),
         sa.Column("inputs", postgresql.ARRAY(sa.Integer()), nullable=False),
