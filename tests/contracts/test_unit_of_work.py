@@ -96,6 +96,27 @@ async def test_what_was_never_entered_does_nothing(backend: Backend, clinic: Cli
         await uow.exclusive(clinic.id, "import")
 
 
+async def test_after_its_end_nothing_is_done_any_more(backend: Backend, clinic: Clinic) -> None:
+    async with backend.uow() as uow:
+        await uow.patients.append([clinic.patient("alice", family_name="Smith")])
+    with pytest.raises(Exception):  # noqa: B017
+        await uow.patients.append([clinic.patient("bruno", family_name="Braun")])
+    with pytest.raises(Exception):  # noqa: B017
+        await uow.commit()
+    assert await clinic.page() == []
+
+
+async def test_the_commit_lets_the_next_one_in(backend: Backend, clinic: Clinic) -> None:
+    await clinic.admit("alice")
+    async with backend.uow() as first:
+        await first.exclusive(clinic.id, "import")
+        await first.patients.lock(clinic.id, ["alice"])
+        await first.commit()
+        async with asyncio.timeout(10), backend.uow() as second:
+            await second.exclusive(clinic.id, "import")
+            assert await second.patients.lock(clinic.id, ["alice"])
+
+
 # -- audit --------------------------------------------------------------------------------------------------------
 
 

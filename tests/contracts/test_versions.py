@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from heallog.adapters.memory.store import ConstraintViolated
 from heallog.domain.audit import Written
 from heallog.domain.errors import AlreadyExists, DomainError
 from heallog.domain.events import LoggedIn
@@ -210,6 +211,14 @@ async def test_one_append_takes_a_thing_once(shelf: Shelf) -> None:
         assert not isinstance(refused.value, DomainError)
         assert await shelf.get("bruno") is None
         assert await shelf.history("bruno") == []
+
+
+@pytest.mark.parametrize("backend", ["memory"], indirect=True)
+async def test_one_append_is_one_contribution(shelf: Shelf) -> None:
+    """PostgreSQL is told who and when once for all versions; memory refuses what would be stored wrongly there."""
+    with pytest.raises(ConstraintViolated):
+        await shelf.clinic.write(shelf.first("bruno"), shelf.first("cleo"))
+    assert await shelf.get("bruno") is None
 
 
 async def test_an_audit_entry_is_written_once(shelf: Shelf) -> None:

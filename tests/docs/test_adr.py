@@ -42,7 +42,20 @@ def test_the_chain_hashes_what_its_page_lists(monkeypatch: pytest.MonkeyPatch) -
     seal = versions.canonical
     monkeypatch.setattr(versions, "canonical", lambda value: hashed.append(value) or seal(value))
     version = Version(
-        *("hillside", Collection.RECORDS, "bp-1", "alice", 1, None, (), Change.CREATION, b"{}", "dr_okafor", "phone", NOON),
+        *(
+            "hillside",
+            Collection.RECORDS,
+            "bp-1",
+            "alice",
+            1,
+            None,
+            (),
+            Change.CREATION,
+            b"{}",
+            "dr_okafor",
+            "phone",
+            NOON,
+        ),
         *(None, None, "c-1", None, None, b""),
     )
     versions.chain(GENESIS, version)
@@ -51,7 +64,20 @@ def test_the_chain_hashes_what_its_page_lists(monkeypatch: pytest.MonkeyPatch) -
 
 def test_the_source_counts_by_its_digest() -> None:
     version = Version(
-        *("hillside", Collection.RECORDS, "bp-1", "alice", 1, None, (), Change.IMPORT, b"{}", "dr_okafor", "phone", NOON),
+        *(
+            "hillside",
+            Collection.RECORDS,
+            "bp-1",
+            "alice",
+            1,
+            None,
+            (),
+            Change.IMPORT,
+            b"{}",
+            "dr_okafor",
+            "phone",
+            NOON,
+        ),
         *(None, None, "c-1", b"{}", bytes(32), b""),
     )
     assert versions.chain(GENESIS, version) != versions.chain(GENESIS, replace(version, source_digest=bytes([1] * 32)))

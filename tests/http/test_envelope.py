@@ -41,7 +41,7 @@ def log() -> Iterator[Callable[[], list[dict[str, Any]]]]:
 
 
 @pytest.mark.parametrize("path", ["/", "/v1", "/v1/nothing", "/v2/patients", "/v1/patients/a/nothing", "/favicon.ico"])
-@pytest.mark.parametrize("method", ["GET", "POST", "PATCH", "DELETE", "PUT"])
+@pytest.mark.parametrize("method", ["GET", "POST", "PATCH", "DELETE", "PUT", "OPTIONS"])
 async def test_an_unknown_address_is_not_found(client: httpx.AsyncClient, method: str, path: str) -> None:
     refused(await client.request(method, path), 404, "NOT_FOUND")
 

@@ -78,13 +78,19 @@ async def test_an_id_that_is_taken_by_other_content_stays_taken(clinic: Clinic) 
     assert (await clinic.get("/v1/patients/ngozi"))["family_name"] == "Obi"
 
 
-async def test_a_creation_that_comes_late_does_not_undo_what_happened_since(clinic: Clinic) -> None:
+async def test_a_creation_whose_answer_was_lost_is_answered_with_what_became_of_it(clinic: Clinic) -> None:
     patient = await clinic.patient(id="ngozi")
-    await clinic.changed(at(patient), 1, phone="0199")
     creation = {"id": "ngozi", "family_name": "Obi", "given_name": "Ngozi"}
-    refused(await clinic.call("POST", "/v1/patients", creation), 409, "ALREADY_EXISTS")
+    changed = await clinic.changed(at(patient), 1, phone="0199")
+    written = await clinic.rows()
+    again = await clinic.call("POST", "/v1/patients", creation)
+    assert (again.status_code, again.json(), again.headers["etag"]) == (201, changed, '"2"')
+    refused(await clinic.call("POST", "/v1/patients", {**creation, "phone": "0199"}), 409, "ALREADY_EXISTS")
+    assert await clinic.rows() == written
+
     await clinic.deleted(at(patient), 2)
-    refused(await clinic.call("POST", "/v1/patients", creation), 409, "ALREADY_EXISTS")
+    error = refused(await clinic.call("POST", "/v1/patients", creation), 404, "DELETED")
+    assert error["context"] == {"version": 3}
 
 
 async def test_two_devices_that_send_one_creation_at_once_make_one_patient(clinic: Clinic) -> None:

@@ -19,8 +19,7 @@ async def connections(client: httpx.AsyncClient, container: Any) -> list[asyncpg
     pool = container.database().pool
     async with AsyncExitStack() as stack:
         borrowed = [await stack.enter_async_context(pool.acquire()) for _ in range(pool.get_max_size())]
-        opened = [connection._con for connection in borrowed]
-    return opened
+        return [connection._con for connection in borrowed]
 
 
 @contextmanager

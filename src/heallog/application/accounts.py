@@ -9,7 +9,7 @@ from heallog.application.ports.world import Clock, Ids
 from heallog.domain.access import Actor, Role
 from heallog.domain.accounts import Account, email_key, registration
 from heallog.domain.audit import AuditEntry
-from heallog.domain.errors import FieldError, InvalidFields, NotAuthenticated
+from heallog.domain.errors import NotAuthenticated
 from heallog.domain.events import AccountRegistered
 from heallog.domain.practices import Membership, Practice
 
@@ -40,7 +40,7 @@ class Accounts:
 
     async def register(self, body: dict[str, object], request_id: str = "") -> Registered:
         """A new account and the practice that it owns. Raises `InvalidFields`, `EmailTaken`."""
-        account = await self._account(registration(body))
+        account = await self._account(body)
         practice = Practice(self._ids(), str(body["practice_name"]), account.created_at)
         async with self._uow() as uow:
             await uow.accounts.add(account)
@@ -53,8 +53,7 @@ class Accounts:
 
     async def join(self, practice_id: str, role: Role, email: str, password: str, name: str) -> Account:
         """A new account as a member of an existing practice (by the operator, on the command line)."""
-        fields = registration({"email": email, "password": password, "name": name, "practice_name": "-"})
-        account = await self._account(fields)
+        account = await self._account({"email": email, "password": password, "name": name, "practice_name": "-"})
         async with self._uow() as uow:
             await uow.accounts.add(account)
             await uow.practices.join(Membership(practice_id, account.id, role, account.created_at))
@@ -71,14 +70,18 @@ class Accounts:
             raise NotAuthenticated("this account is not here any more")
         return Registered(account, practice, actor.role)
 
-    async def _account(self, fields: dict[str, str]) -> Account:
-        try:
-            self._deliverable(fields["email"])
-        except ValueError as error:
-            raise InvalidFields([FieldError("email", "email", str(error))]) from None
+    async def _account(self, body: dict[str, object]) -> Account:
+        fields = registration(body, self._undeliverable(body.get("email")))
         password_hash = await self._passwords.hash(fields["password"])
         email = fields["email"].strip()
         return Account(self._ids(), email, email_key(email), fields["name"], password_hash, self._clock())
+
+    def _undeliverable(self, email: object) -> str | None:
+        try:
+            self._deliverable(str(email))
+        except ValueError as error:
+            return str(error)
+        return None
 
     def _entry(self, practice_id: str, account: Account, role: Role, action: str, request_id: str) -> AuditEntry:
         return AuditEntry(

@@ -37,10 +37,15 @@ def email_key(email: str) -> str:
     return unicodedata.normalize("NFC", email).strip().casefold()
 
 
-def registration(body: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of a registration, checked. Raises `InvalidFields` with everything that is wrong."""
+def registration(body: Mapping[str, Any], undeliverable: str | None = None) -> dict[str, Any]:
+    """The fields of a registration, checked. Raises `InvalidFields` with everything that is wrong.
+
+    `undeliverable` says why the e-mail address is none, where that is known.
+    """
     errors: Errors = []
     checked = check_fields(REGISTRATION, body, errors)
+    if undeliverable and not any(error.field == "email" for error in errors):
+        errors.append(FieldError("email", "email", undeliverable))
     password = body.get("password")
     if isinstance(password, str) and len(password) < SHORTEST_PASSWORD:
         message = f"must have at least {SHORTEST_PASSWORD} characters; a few unrelated words work well"

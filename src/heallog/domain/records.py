@@ -72,7 +72,7 @@ COMMON: Fields = {
 }
 
 OWN: Mapping[str, Fields] = {
-    "encounter": {"encounter_class": Field(_WORD), "reason": Field(Text(1_000))},
+    "encounter": {"encounter_class": Field(_WORD), "complaint": Field(Text(1_000), says="Why the patient came.")},
     "note": {},
     "observation": {"category": Field(_WORD), "interpretation": Field(_WORD), "body_site": Field(_WORD)},
     "condition": {
@@ -89,6 +89,7 @@ OWN: Mapping[str, Fields] = {
         "as_needed": Field(Boolean()),
         "instructions": Field(Text(4_000, lines=True)),
         "quantity": Field(Number(least=0)),
+        "indication": Field(Text(1_000), says="What it is for."),
     },
     "allergy": {
         "substance": Field(Text(300)),
@@ -104,7 +105,7 @@ OWN: Mapping[str, Fields] = {
         "route": Field(_WORD),
         "body_site": Field(_WORD),
     },
-    "procedure": {"outcome": Field(_WORD), "body_site": Field(_WORD), "reason": Field(Text(1_000))},
+    "procedure": {"outcome": Field(_WORD), "body_site": Field(_WORD), "indication": Field(Text(1_000))},
     "document": {"content_type": Field(_WORD), "category": Field(_WORD)},
     "report": {"category": Field(_WORD), "results": Field(ListOf(ID, most=500), says="Ids of its observations.")},
     "care_plan": {

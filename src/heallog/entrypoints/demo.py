@@ -160,7 +160,7 @@ def _history(random: Random, now: datetime) -> Iterator[dict[str, Any]]:
         yield {
             "kind": "encounter",
             "title": "Visit",
-            "reason": complaint,
+            "complaint": complaint,
             "occurred_at": moment(at),
             "ended_at": moment(at + timedelta(minutes=20)),
         }

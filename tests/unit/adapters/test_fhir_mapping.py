@@ -592,9 +592,9 @@ def test_an_encounter() -> None:
         reasonCode=[coded("1", "Cough"), coded("2", "Fever")],
     )
     found = body(resource)
-    assert (found["title"], found["encounter_class"], found["reason"]) == ("Check up", "ambulatory", "Cough; Fever")
+    assert (found["title"], found["encounter_class"], found["complaint"]) == ("Check up", "ambulatory", "Cough; Fever")
     bare = some("Encounter", **{"class": {"code": "AMB"}}, reasonReference=[{"display": "Cough"}])
-    assert body(bare) == {"kind": "encounter", "title": "Encounter", "encounter_class": "AMB", "reason": "Cough"}
+    assert body(bare) == {"kind": "encounter", "title": "Encounter", "encounter_class": "AMB", "complaint": "Cough"}
 
 
 def test_an_immunization() -> None:
@@ -715,7 +715,7 @@ def test_a_procedure() -> None:
             reasonReference=[{"display": "Pain"}, {"reference": "Condition/1"}],
         )
     )
-    assert (found["outcome"], found["body_site"], found["reason"]) == ("fine", "Colon", "Pain")
+    assert (found["outcome"], found["body_site"], found["indication"]) == ("fine", "Colon", "Pain")
 
 
 def test_a_report_with_its_results_and_its_words() -> None:

@@ -213,3 +213,9 @@ def reach(telecom: Iterable[Node], system: str) -> Node | None:
     """The first ContactPoint of a system that is still in use."""
     wanted = [point for point in telecom if point.text("system") == system and point.text("value")]
     return next((point for point in wanted if point.text("use") != "old"), None)
+
+
+def reasons(resource: Node) -> str:
+    """Why: in codes, else in the words of what is referred to."""
+    displays = (reference.text("display") for reference in resource.nodes("reasonReference"))
+    return words(resource.nodes("reasonCode"), "; ") or "; ".join(unique(displays))

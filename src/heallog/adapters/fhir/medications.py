@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from heallog.adapters.fhir.elements import Concept, amount, concept, plain_number, span_of, unique, unit, word
+from heallog.adapters.fhir.elements import Concept, amount, concept, plain_number, reasons, span_of, unique, unit, word
 from heallog.adapters.fhir.node import Body, Node, Refused
 
 
@@ -25,7 +25,10 @@ def prescription(resource: Node) -> Body:
     if resource.flag("doNotPerform"):
         raise Refused("doNotPerform: says not to give this medication, which HealLog has no field for")
     dosages = resource.nodes("dosageInstruction") or resource.nodes("dosage")
-    body: Body = {"quantity": resource.node("dispenseRequest").node("quantity").number("value")}
+    body: Body = {
+        "quantity": resource.node("dispenseRequest").node("quantity").number("value"),
+        "indication": reasons(resource),
+    }
     if dosages:
         first, *further = dosages
         dose = _dose(first)

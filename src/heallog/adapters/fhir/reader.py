@@ -5,6 +5,7 @@ rule decides which of the two a resource comes in, so that none comes twice and 
 """
 
 import gzip
+import json
 import re
 import zlib
 from collections import Counter
@@ -137,6 +138,10 @@ def _cut_entry(where: str, source: bytes | msgspec.Raw) -> _Cut:
         return _Cut(where, bytes(source), refused="must be an object")
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return _Cut(where, bytes(source), refused=_complaint(bytes(source)))
+    return _cut_out(where, entry)
+
+
+def _cut_out(where: str, entry: _Entry) -> _Cut:
     resource, reason = bytes(entry.resource), ""
     if isinstance(entry.request, dict) and entry.request.get("method") == "DELETE":
         reason = "deletes are not imported"
@@ -347,6 +352,7 @@ def _is_bundle(stream: IO[bytes]) -> bool:
 # -- what a client posts ------------------------------------------------------------------------------------------
 
 
+_NO_RESOURCE = FieldError("resourceType", "choice", "must be Bundle or the type of a FHIR resource")
 _LIST = msgspec.json.Decoder(list[msgspec.Raw])
 
 
@@ -358,7 +364,10 @@ class FhirBundle:
 
     def __init__(self, body: bytes) -> None:
         whole = body.removeprefix(_BOM).strip()
-        self._cuts = list(_cut_body(whole))
+        try:
+            self._cuts = list(_cut_body(whole))
+        except _HalfPair:
+            self._cuts = list(_cut_slowly(whole))
         self._size = len(whole)
         self._behind = 0
         self._urls: Urls = {}
@@ -389,7 +398,7 @@ def _cut_body(whole: bytes) -> Iterator[_Cut]:
     fields = _raw(whole, _OBJECT, FieldError("", "type", "the body must be an object"))
     kind = decode(bytes(fields.get("resourceType", b"null")))
     if not isinstance(kind, str) or not kind.isalpha():
-        raise InvalidFields([FieldError("resourceType", "choice", "must be Bundle or the type of a FHIR resource")])
+        raise InvalidFields([_NO_RESOURCE])
     if kind != BUNDLE:
         yield _Cut("resource", whole)
         return
@@ -409,4 +418,29 @@ def _raw(source: bytes | msgspec.Raw, decoder: msgspec.json.Decoder[T], otherwis
         decode(bytes(source))  # it may be no JSON at all, further on
         raise InvalidFields([otherwise]) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise MalformedJson(_complaint(bytes(source))) from None
+        decode(bytes(source))  # says what is wrong with it
+        raise _HalfPair from None  # the one thing that only msgspec minds
+
+
+class _HalfPair(Exception):
+    """Somewhere in a string stands half of a surrogate pair: JSON to the letter, and no text."""
+
+
+def _cut_slowly(whole: bytes) -> Iterator[_Cut]:
+    """As `_cut_body`, where half a pair in one entry must not take the others down. Its bytes are written anew."""
+    body = decode(whole)
+    kind = body.get("resourceType") if isinstance(body, dict) else None
+    if not isinstance(kind, str) or not kind.isalpha():
+        raise InvalidFields([_NO_RESOURCE])
+    if kind != BUNDLE:
+        yield _Cut("resource", whole)
+        return
+    entries = body.get("entry") or []
+    if not isinstance(entries, list):
+        raise InvalidFields([FieldError("entry", "type", "must be a list")])
+    for index, entry in enumerate(entries):
+        if isinstance(entry, dict):
+            resource = msgspec.Raw(json.dumps(entry.get("resource")).encode())
+            yield _cut_out(f"entry {index}", _Entry(entry.get("fullUrl"), resource, entry.get("request")))
+        else:
+            yield _Cut(f"entry {index}", json.dumps(entry).encode(), refused="must be an object")

@@ -13,6 +13,7 @@ from heallog.adapters.fhir.elements import (
     earlier,
     measurement,
     plain_number,
+    reasons,
     times,
     unique,
     word,
@@ -129,18 +130,12 @@ def _sites(resource: Node) -> str:
     return words(resource.nodes("bodySite"))
 
 
-def _reason(resource: Node) -> str:
-    """Why: in codes, else in the words of what is referred to."""
-    displays = (reference.text("display") for reference in resource.nodes("reasonReference"))
-    return words(resource.nodes("reasonCode"), "; ") or "; ".join(unique(displays))
-
-
 # -- what each kind has of its own --------------------------------------------------------------------------------
 
 
 def _encounter(reading: Reading) -> Body:
     resource = reading.resource
-    return {"encounter_class": coding_word(resource.node("class")), "reason": _reason(resource)}
+    return {"encounter_class": coding_word(resource.node("class")), "complaint": reasons(resource)}
 
 
 def _observation(reading: Reading) -> Body:
@@ -227,7 +222,7 @@ def _immunization(reading: Reading) -> Body:
 
 def _procedure(reading: Reading) -> Body:
     resource = reading.resource
-    return {"outcome": word(resource.node("outcome")), "body_site": _sites(resource), "reason": _reason(resource)}
+    return {"outcome": word(resource.node("outcome")), "body_site": _sites(resource), "indication": reasons(resource)}
 
 
 def _report(reading: Reading) -> Body:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from heallog.adapters.memory.store import ConstraintViolated, Overlay
+from heallog.domain.errors import NotFound
 from heallog.domain.practices import Membership, Practice
 
 
@@ -23,8 +24,10 @@ class PracticeRepository:
         with tables.writing():
             if key in tables.memberships:
                 raise ConstraintViolated("memberships: this account is a member already")
-            if membership.practice_id not in tables.practices or membership.account_id not in tables.accounts:
-                raise ConstraintViolated("memberships: no such practice or account")
+            if membership.account_id not in tables.accounts:
+                raise ConstraintViolated("memberships: no such account")
+            if membership.practice_id not in tables.practices:
+                raise NotFound("there is no such practice")
             tables.memberships[key] = replace(membership)
 
     async def get(self, practice_id: str) -> Practice | None:

@@ -53,8 +53,8 @@ def append(
     with tables.writing():
         _check_contribution(written)
         _check_numbers(tables, written)
+        _check_heads(heads, written, check_new)
         for item in written:
-            _check_head(heads, item, check_new)
             audit.check(tables, item.entry)
         for item in written:
             _put_version(tables, item.version)
@@ -83,11 +83,12 @@ def _check_numbers(tables: Overlay, written: Sequence[Written]) -> None:
             raise AlreadyExists("this id is taken")
 
 
-def _check_head(heads: Heads[AnyRow], item: Written, check_new: Callable[[Head], None]) -> None:
-    row = heads.get((item.head.practice_id, item.head.id))
-    if row is None:
-        check_new(item.head)
-    elif row.head.version != item.version.number - 1:
+def _check_heads(heads: Heads[AnyRow], written: Sequence[Written], check_new: Callable[[Head], None]) -> None:
+    rows = [(item, heads.get((item.head.practice_id, item.head.id))) for item in written]
+    for item, row in rows:
+        if row is None:
+            check_new(item.head)
+    if any(row is not None and row.head.version != item.version.number - 1 for item, row in rows):
         raise RuntimeError("a head was not where its lock left it")
 
 

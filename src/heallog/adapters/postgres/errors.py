@@ -9,6 +9,7 @@ _BY_CONSTRAINT: dict[str, tuple[type[DomainError], str]] = {
     "patients_pkey": (AlreadyExists, "this id is taken"),
     "records_pkey": (AlreadyExists, "this id is taken"),
     "records_patients_fkey": (NotFound, "there is no such patient"),
+    "memberships_practices_fkey": (NotFound, "there is no such practice"),
     "accounts_email_key_key": (EmailTaken, "an account with this e-mail address exists"),
 }
 

@@ -94,6 +94,8 @@ class PostgresUnitOfWork:
         self._events.append(event)
 
     async def commit(self) -> None:
+        if not self._open:
+            raise RuntimeError("the unit of work has ended")
         await self._current.run("COMMIT")
         self._open = False
         for event in self._events:

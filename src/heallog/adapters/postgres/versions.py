@@ -243,6 +243,8 @@ class Append:
         if not written:
             return
         first = written[0]
+        if len({(item.version.contribution_id, item.head.practice_id) for item in written}) > 1:
+            raise ValueError("one append is one contribution")
         columns: dict[str, list[Any]] = {name: [] for name in (*_EACH, *self._own)}
         places = list(columns.values())
         for item in written:

@@ -19,7 +19,10 @@ class PatientRepository(Protocol):
         """Which of these exist and are not deleted; they stay so until the end of the unit of work."""
 
     async def append(self, written: Sequence[Written]) -> None:
-        """Store versions, heads and audit entries in one statement. Raises `AlreadyExists` where an id was taken."""
+        """Store one contribution's versions, heads and audit entries at once, each thing at most one time.
+
+        Raises `AlreadyExists` where an id, or a version's number, is taken; then nothing is stored.
+        """
 
 
 class PatientReads(Protocol):

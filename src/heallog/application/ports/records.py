@@ -27,7 +27,10 @@ class RecordRepository(Protocol):
         """The heads that exist, locked until the end of the unit of work, in the order of their ids."""
 
     async def append(self, written: Sequence[Written]) -> None:
-        """Store versions, heads and audit entries in one statement. Raises `AlreadyExists` where an id was taken."""
+        """Store one contribution's versions, heads and audit entries at once, each thing at most one time.
+
+        Raises `AlreadyExists` where an id, or a version's number, is taken; then nothing is stored.
+        """
 
 
 class RecordReads(Protocol):

@@ -17,6 +17,6 @@ class Ids(Protocol):
 
 
 class Ears(Protocol):
-    """Whoever wants to know what was committed."""
+    """Whoever wants to know what was committed. They must not raise: it is kept already."""
 
     def __call__(self, event: Event) -> None: ...

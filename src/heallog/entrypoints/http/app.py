@@ -2,13 +2,14 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from http import HTTPStatus
+from typing import Any, cast
 
 from litestar import Litestar
 from litestar.di import Provide
 from litestar.enums import ScopeType
 from litestar.middleware import DefineMiddleware
-from litestar.types import ASGIApp, Message, Receive, Scope, Send
+from litestar.types import ASGIApp, HTTPResponseStartEvent, HTTPScope, Message, Receive, Scope, Send
 from uuid_utils import uuid7
 
 from heallog.entrypoints.http import auth, health, imports, patients, records
@@ -39,8 +40,17 @@ class Envelope:
         request_id = given if _REQUEST_ID.fullmatch(given) else str(uuid7()).encode()
         scope["heallog.request_id"] = request_id.decode()  # type: ignore[typeddict-unknown-key]
 
+        asks = scope["method"] == "OPTIONS"
+        if asks:
+            # Litestar's own answer knows only the methods that came first at an address; its 405 knows them all.
+            scope = cast("HTTPScope", {**scope, "method": "TRACE"})
+
         async def sending(message: Message) -> None:
+            if message["type"] == "http.response.body" and asks:
+                message["body"] = b""
             if message["type"] == "http.response.start":
+                if asks:
+                    message = _as_options(message)
                 headers = [*message["headers"], (b"x-request-id", request_id), *_SECURITY]
                 if not any(name == b"cache-control" for name, _ in headers):
                     # Records are private: no cache on the way may keep them.
@@ -49,6 +59,16 @@ class Envelope:
             await send(message)
 
         await self._app(scope, receive, sending)
+
+
+def _as_options(message: HTTPResponseStartEvent) -> HTTPResponseStartEvent:
+    """The answer to OPTIONS, from the one that says which methods there are; a 404 stays one."""
+    headers = [(name, value) for name, value in message["headers"] if name == b"allow"]
+    status = 204 if message["status"] == HTTPStatus.METHOD_NOT_ALLOWED else message["status"]
+    return {**message, "status": status, "headers": headers}
+
+
+HANDLERS = [*auth.HANDLERS, *patients.HANDLERS, *records.HANDLERS, *imports.HANDLERS, *health.HANDLERS]
 
 
 def _calling(factory: Callable[[], Any]) -> Callable[[], Any]:
@@ -69,14 +89,7 @@ def create_app(
 ) -> Litestar:
     """The application. `dependencies` are the container's factories by the names that handlers ask for."""
     app = Litestar(
-        route_handlers=[
-            *auth.HANDLERS,
-            *patients.HANDLERS,
-            *records.HANDLERS,
-            *imports.HANDLERS,
-            *health.HANDLERS,
-            static_file,
-        ],
+        route_handlers=[*HANDLERS, static_file],
         dependencies={name: Provide(_calling(factory), sync_to_thread=False) for name, factory in dependencies.items()},
         middleware=[
             DefineMiddleware(auth.authentication(tokens), exclude_from_auth_key="public", exclude=["^/schema(/|$)"])

@@ -8,6 +8,7 @@ from litestar.connection import Request
 from litestar.params import PathParameter, QueryParameter
 
 from heallog.application.versions import Why
+from heallog.domain import patients, records
 from heallog.domain.errors import FieldError, InvalidFields
 from heallog.domain.fields import ID, Errors, Field, Fields, Moment, Number, Text, check_fields, decode
 from heallog.domain.records import started_at
@@ -16,16 +17,18 @@ from heallog.entrypoints.http.errors import UnsupportedMediaType
 
 LARGEST_VERSION = 2**31 - 1
 
-Id = Annotated[str, PathParameter(pattern=r"^[A-Za-z0-9.-]{1,64}$", description="1 to 64 of letters, digits, '.', '-'")]
+Id = Annotated[
+    str, PathParameter(pattern=r"^[A-Za-z0-9.-]{1,64}(?!\n)$", description="1 to 64 of letters, digits, '.', '-'")
+]
 VersionNumber = Annotated[int, PathParameter(ge=1, le=LARGEST_VERSION)]
 Before = Annotated[
     int | None, QueryParameter(ge=1, le=LARGEST_VERSION, description="`next_cursor` of the page before.")
 ]
 Limit = Annotated[int, QueryParameter(ge=1, le=500, description="How many at most.")]
 Cursor = Annotated[
-    str | None, QueryParameter(pattern=r"^[A-Za-z0-9.-]{1,64}$", description="`next_cursor` of the page before.")
+    str | None, QueryParameter(pattern=r"^[A-Za-z0-9.-]{1,64}(?!\n)$", description="`next_cursor` of the page before.")
 ]
-Word = Annotated[str | None, QueryParameter(max_length=200, pattern=r"^[^\x00-\x1f]*$")]
+Word = Annotated[str | None, QueryParameter(max_length=200, pattern=r"^[^\x00-\x1f]*(?!\n)$")]
 
 CREATING: Fields = {
     "id": Field(ID, says="The client's own id; made here where it is missing. Sending the same again is safe."),
@@ -40,6 +43,9 @@ CHANGING: Fields = {
     "reason": Field(Text(2_000, lines=True)),
 }
 REVERTING: Fields = {**CHANGING, "to": Field(Number(least=1, most=LARGEST_VERSION, whole=True), required=True)}
+
+if taken := (CREATING.keys() | REVERTING.keys()) & (records.ANY.keys() | patients.FIELDS.keys()):
+    raise RuntimeError(f"what is said about a change and a field of the content share a name: {taken}")
 
 
 async def json_object(request: Request[Any, Any, Any]) -> dict[str, Any]:
@@ -68,13 +74,13 @@ def split(body: Mapping[str, Any], meta: Fields, fields: Fields | None = None) -
     return said, rest
 
 
-def only(body: Mapping[str, Any], meta: Fields) -> dict[str, Any]:
-    """A body in which nothing but `meta` may stand."""
+def only(body: Mapping[str, Any], meta: Fields, *, raw: str | None = None) -> dict[str, Any]:
+    """A body in which nothing but `meta` may stand. The field `raw` is given as it came: `null` has a meaning in it."""
     errors: Errors = []
     said = check_fields(meta, body, errors)
     if errors:
         raise InvalidFields(errors)
-    return said
+    return said | ({raw: body[raw]} if raw else {})
 
 
 def why(said: Mapping[str, Any]) -> Why:
@@ -96,13 +102,12 @@ def seen(request: Request[Any, Any, Any], said: Mapping[str, Any]) -> Seen:
     return Seen(int(digits), strict=True)
 
 
-def instant(name: str, value: str | None) -> datetime | None:
-    """A time in the query: exact, or a date that stands for its first instant."""
+def instant(name: str, value: str | None, errors: Errors) -> datetime | None:
+    """A time in the query: exact, or a date that stands for its first instant. What is wrong is added to `errors`."""
     if value is None:
         return None
-    errors: Errors = []
+    wrong: Errors = []
     # A '+' in an address that was not escaped arrives as a space.
-    checked = Moment().check(value.replace(" ", "+"), name, errors)
-    if errors:
-        raise InvalidFields(errors)
-    return started_at(checked)
+    checked = Moment().check(value.replace(" ", "+"), name, wrong)
+    errors += wrong
+    return None if wrong else started_at(checked)

@@ -1,5 +1,6 @@
 """The one envelope for everything that goes wrong, and the only map from codes to statuses."""
 
+import re
 import traceback
 from http import HTTPStatus
 from typing import Any, Final
@@ -48,6 +49,9 @@ _BY_STATUS: Final = {
     413: ("TOO_LARGE", "the body is over 10 MiB"),
     415: ("UNSUPPORTED_MEDIA_TYPE", "the body must be application/json"),
 }
+
+_MISSING: Final = re.compile(r"Missing required \w+ parameter '([^']+)'")
+"""Litestar's words for it; it names the parameter nowhere else."""
 
 _log = structlog.get_logger("heallog.http")
 
@@ -101,7 +105,12 @@ def on_validation_error(request: Request[Any, Any, Any], error: ValidationExcept
         for item in extra
         if isinstance(item, dict)
     ]
-    return answer(InvalidFields(wrong or [FieldError("", "parameter", error.detail)]), request.scope)
+    if not wrong:
+        missing = _MISSING.match(error.detail)
+        wrong = [
+            FieldError(missing[1], "required", "is required") if missing else FieldError("", "parameter", error.detail)
+        ]
+    return answer(InvalidFields(wrong), request.scope)
 
 
 def on_http_error(request: Request[Any, Any, Any], error: HTTPException) -> Response[Any]:

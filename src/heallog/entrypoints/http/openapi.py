@@ -3,10 +3,11 @@
 The page to try it is Swagger UI from our own `static/` folder: no byte of it comes from the internet.
 """
 
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
-from litestar import Request, get
+from litestar import Request, Router, get
 from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin, SwaggerRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme, Tag
@@ -79,7 +80,7 @@ def complete(request: Request[Any, Any, Any], document: dict[str, Any]) -> dict[
         if isinstance(route, HTTPRoute)
         for handler in route.route_handlers
     }
-    document = {**document, "components": {**document["components"]}}
+    document = deepcopy(document)
     document["components"]["schemas"] = {"Error": _ENVELOPE}
     for item in document["paths"].values():
         for method, operation in item.items():
@@ -152,13 +153,19 @@ def static_file(name: FromPath[str]) -> File:
 _FILES = frozenset({"swagger-ui.css", "swagger-ui-bundle.js", "swagger-ui-standalone-preset.js"})
 
 
+def _known(request: Request[Any, Any, Any]) -> None:
+    """Litestar answers what it does not know below /schema with a page of its own; ours is the one envelope."""
+    if request.url.path.rstrip("/") not in ("/schema", "/schema/openapi.json"):
+        raise NotFound("there is nothing at this address")
+
+
 def configuration() -> OpenAPIConfig:
     files = "/schema/static"
     return OpenAPIConfig(
         title="HealLog",
         version=__version__,
         description="Versioned medical records for apps that must keep working offline.",
-        path="/schema",
+        openapi_router=Router("/schema", route_handlers=[], before_request=_known, include_in_schema=False),
         use_handler_docstrings=True,
         render_plugins=[
             JsonDocument(path="/openapi.json"),

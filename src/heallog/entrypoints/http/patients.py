@@ -9,7 +9,8 @@ from litestar.response import Response
 
 from heallog.application.patients import Patients
 from heallog.domain import patients as domain
-from heallog.domain.fields import object_schema
+from heallog.domain.errors import InvalidFields
+from heallog.domain.fields import Errors, object_schema
 from heallog.entrypoints.http import versions as wire
 from heallog.entrypoints.http.auth import ApiRequest
 from heallog.entrypoints.http.bodies import (
@@ -92,7 +93,10 @@ async def list_patients(
     cursor: Cursor = None,
 ) -> Response[bytes]:
     """By name. With `q` the best matches come first, on one page."""
-    since = instant("updated_since", updated_since)
+    wrong: Errors = []
+    since = instant("updated_since", updated_since, wrong)
+    if wrong:
+        raise InvalidFields(wrong)
     if q is not None and q.strip():
         found = await patients.search(request.user, q, limit=limit, tag=tag, updated_since=since)
         return wire.page(found, limit)

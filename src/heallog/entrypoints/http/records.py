@@ -1,5 +1,6 @@
 """Routes of records."""
 
+from dataclasses import replace
 from typing import Annotated, Any
 
 from litestar import delete, get, patch, post
@@ -102,9 +103,9 @@ async def list_records(
         for name, value, words in (("kind", kind, domain.KINDS), ("status", status, domain.STATUSES))
         if value is not None and value not in words
     ]
+    chosen = RecordFilter(kind, status, instant("from", from_, wrong), instant("to", to, wrong), code)
     if wrong:
         raise InvalidFields(wrong)
-    chosen = RecordFilter(kind, status, instant("from", from_), instant("to", to), code)
     heads = await records.of_patient(request.user, patient_id, chosen, after=cursor, limit=limit + 1)
     return wire.page(heads, limit)
 
@@ -194,10 +195,13 @@ AMENDING: Fields = {
 )
 async def amend_record(request: ApiRequest, records: NamedDependency[Records], record_id: Id) -> Response[bytes]:
     """Appends a version with an author and a reason; the signed one stays as it was."""
-    body = await json_object(request)
-    said, rest = split(body, REASONED)
-    only(rest, {"changes": AMENDING["changes"]})
-    return wire.answer(await records.amend(request.user, record_id, rest["changes"], seen(request, said), why(said)))
+    said = only(await json_object(request), AMENDING, raw="changes")
+    based_on = seen(request, said)
+    try:
+        head = await records.amend(request.user, record_id, said["changes"], based_on, why(said))
+    except InvalidFields as refused:
+        raise InvalidFields([replace(wrong, field=f"changes.{wrong.field}") for wrong in refused.errors]) from None
+    return wire.answer(head)
 
 
 @post(
