@@ -59,8 +59,8 @@ def _shown(value: Any) -> str:
 def write_page() -> None:
     parts = [
         "# Performance\n",
-        "Made by `make bench` from the files in `benchmarks/results/`; do not edit. A ratio is the median of pairs that",
-        "were measured in turn within one run; absolute rates hold for the machine named only.\n",
+        "Made by `make bench` from the files in `benchmarks/results/`; do not edit. A ratio is the median of pairs",
+        "that were measured in turn within one run; absolute rates hold for the machine named only.\n",
     ]
     for name, module in ALL.items():
         path = RESULTS / f"{name}.json"

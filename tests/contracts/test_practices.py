@@ -3,7 +3,7 @@
 import pytest
 
 from heallog.domain.access import Role
-from heallog.domain.errors import DomainError
+from heallog.domain.errors import DomainError, NotFound
 from heallog.domain.practices import Membership, Practice
 
 from .clinic import MINUTE, MONDAY, Backend, Clinic
@@ -64,11 +64,16 @@ async def test_members_of_one_age_come_by_id(backend: Backend, clinic: Clinic) -
     assert members == [f"{clinic.id}-{name}" for name in ("okafor", "B", "a", "b")]
 
 
+async def test_nobody_joins_a_practice_that_is_not_there(backend: Backend, clinic: Clinic) -> None:
+    async with backend.uow() as uow:
+        with pytest.raises(NotFound):
+            await uow.practices.join(Membership("nowhere", clinic.dr_okafor.account_id, Role.OWNER, MONDAY))
+
+
 async def test_what_cannot_be_is_a_bug_and_no_domain_error(backend: Backend, clinic: Clinic) -> None:
     okafor = clinic.dr_okafor.account_id
     for impossible in (
         Membership(clinic.id, okafor, Role.AUDITOR, MONDAY),
-        Membership("nowhere", okafor, Role.OWNER, MONDAY),
         Membership(clinic.id, "nobody", Role.OWNER, MONDAY),
     ):
         async with backend.uow() as uow:

@@ -139,30 +139,39 @@ def test_an_import_needs_to_know_the_practice(hillside, ndjson, heallog, empty_u
     assert "not a member" in stranger.stderr
 
 
-@pytest.mark.parametrize(
-    ("tampering", "found"),
-    [
-        (
-            "UPDATE versions SET content = '{\"family_name\":\"Other\"}' WHERE thing_id LIKE '%001'",
-            "not what was written",
-        ),
-        ("UPDATE versions SET author_id = 'someone'", "not what was written"),
-        ("DELETE FROM versions WHERE thing_id LIKE '%001'", "version is missing"),
-        ('UPDATE patients SET content = \'{"family_name":"Other"}\'', "not its last version"),
-        ("DELETE FROM records", "head is missing"),
-    ],
-)
-def test_db_check_finds_what_was_tampered_with(hillside, ndjson, ask, empty_url, tampering, found):
+TAMPERINGS = {
+    "UPDATE versions SET content = '{\"family_name\":\"Other\"}' WHERE thing_id LIKE '%001'": "not what was written",
+    "UPDATE versions SET author_id = 'someone'": "not what was written",
+    "UPDATE versions SET patient_id = 'another', content = content": "not what was written",
+    "DELETE FROM versions WHERE thing_id LIKE '%001'": "version is missing",
+    'UPDATE patients SET content = \'{"family_name":"Other"}\'': "not its last version",
+    "UPDATE records SET patient_id = (SELECT max(id) FROM patients)": "not its last version",
+    "DELETE FROM records": "head is missing",
+}
+
+
+def test_db_check_finds_what_was_tampered_with(hillside, ndjson, ask, empty_url):
     assert hillside("import", "fhir", str(ndjson(2, 1))).returncode == 0
     good = hillside("db", "check")
     assert good.returncode == 0, good.stdout
-    ask(empty_url, "ALTER TABLE versions DISABLE TRIGGER ALL")
-    ask(empty_url, tampering)
-    bad = hillside("db", "check")
-    assert bad.returncode == 1
-    assert "FIRST FLAW" in bad.stdout
-    assert found in bad.stdout
-    assert json.loads(hillside("db", "check", "--json").stdout)["good"] is False
+    tables = ("versions", "patients", "records")
+    for table in tables:
+        ask(empty_url, f"CREATE TABLE true_{table} AS TABLE {table}")
+        ask(empty_url, f"ALTER TABLE {table} DISABLE TRIGGER ALL")
+    for tampering, found in TAMPERINGS.items():
+        ask(empty_url, tampering)
+        bad = hillside("db", "check", "--json")
+        report = json.loads(bad.stdout)
+        assert (bad.returncode, report["good"]) == (1, False), tampering
+        assert found in report["flaw"]["what"], tampering
+        for table in reversed(tables):
+            ask(empty_url, f"DELETE FROM {table}")
+        for table in tables:
+            ask(empty_url, f"INSERT INTO {table} SELECT * FROM true_{table}")
+    ask(empty_url, "DELETE FROM records")
+    told = hillside("db", "check")
+    assert told.returncode == 1
+    assert "FIRST FLAW: records" in told.stdout
 
 
 def test_a_taken_port_is_said_before_anything_starts(heallog, free_port):

@@ -199,7 +199,7 @@ class Versions:
     async def history(self, actor: Actor, thing_id: str, before: int | None, limit: int) -> Sequence[Version]:
         """Newest first. Raises `NotFound` where there is no such thing."""
         versions = await self._reads.history(actor.practice_id, self.collection, thing_id, before, limit)
-        if not versions and before is None:
+        if not versions and not await self._reads.numbered(actor.practice_id, self.collection, thing_id, [1]):
             raise self.missing()
         return versions
 

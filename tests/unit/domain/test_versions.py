@@ -176,7 +176,8 @@ def test_the_hash_is_the_one_that_was_agreed() -> None:
     metadata = (
         '{"author_id":"ada","change":"import","client_time":"2026-03-01T12:00:00.000Z","collection":"patients",'
         '"contribution_id":"c-1","device_id":"tablet-1","id":"alice","inputs":[],"number":1,"parent":null,'
-        '"patient_id":"alice","practice_id":"northside","reason":"first visit","received_at":"2026-03-01T12:00:00.000Z",'
+        '"patient_id":"alice","practice_id":"northside","reason":"first visit",'
+        '"received_at":"2026-03-01T12:00:00.000Z",'
         f'"source":"{sha256(b"{}").hexdigest()}","void":false}}'
     )
     content = '{"given_name":"Zoë"}'

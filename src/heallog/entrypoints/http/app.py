@@ -9,7 +9,7 @@ from litestar import Litestar
 from litestar.di import Provide
 from litestar.enums import ScopeType
 from litestar.middleware import DefineMiddleware
-from litestar.types import ASGIApp, HTTPResponseStartEvent, HTTPScope, Message, Receive, Scope, Send
+from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 from uuid_utils import uuid7
 
 from heallog.entrypoints.http import auth, health, imports, patients, records
@@ -46,11 +46,14 @@ class Envelope:
             scope = cast("HTTPScope", {**scope, "method": "TRACE"})
 
         async def sending(message: Message) -> None:
+            nonlocal asks
             if message["type"] == "http.response.body" and asks:
                 message["body"] = b""
             if message["type"] == "http.response.start":
+                asks = asks and message["status"] == HTTPStatus.METHOD_NOT_ALLOWED
                 if asks:
-                    message = _as_options(message)
+                    message["headers"] = [(name, value) for name, value in message["headers"] if name == b"allow"]
+                    message["status"] = HTTPStatus.NO_CONTENT
                 headers = [*message["headers"], (b"x-request-id", request_id), *_SECURITY]
                 if not any(name == b"cache-control" for name, _ in headers):
                     # Records are private: no cache on the way may keep them.
@@ -59,13 +62,6 @@ class Envelope:
             await send(message)
 
         await self._app(scope, receive, sending)
-
-
-def _as_options(message: HTTPResponseStartEvent) -> HTTPResponseStartEvent:
-    """The answer to OPTIONS, from the one that says which methods there are; a 404 stays one."""
-    headers = [(name, value) for name, value in message["headers"] if name == b"allow"]
-    status = 204 if message["status"] == HTTPStatus.METHOD_NOT_ALLOWED else message["status"]
-    return {**message, "status": status, "headers": headers}
 
 
 HANDLERS = [*auth.HANDLERS, *patients.HANDLERS, *records.HANDLERS, *imports.HANDLERS, *health.HANDLERS]
