@@ -15,7 +15,7 @@ run: $(VENV)/.run ## Start HealLog with a demo practice; on an embedded PostgreS
 	@exec $(BIN)/heallog serve --demo
 
 test: $(VENV)/.dev lint ## Lint, types, import contracts, and every test
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile
 
 lint: $(VENV)/.dev ## Style, types and import contracts
 	$(BIN)/ruff check $(FILES)

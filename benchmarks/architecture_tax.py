@@ -108,6 +108,8 @@ def _compared(
                 slow[house].append(seen.percentile(0.99))
                 failures += seen.failures
                 _settle(token, ids, versions, ours)
+            if failures:
+                raise RuntimeError(f"{failures} answers to {work} were no success")
             pairs = [ours / theirs for ours, theirs in zip(rates["heallog"], rates["minimal"], strict=True)]
             rows.append(
                 {
@@ -120,7 +122,6 @@ def _compared(
                     "ratios": [round(ratio, 3) for ratio in pairs],
                     "bar": BARS[work],
                     "p99_ms": round(statistics.median(slow["heallog"]), 1),
-                    "failures": failures,
                     "memory_mib": round(memory(pid)),
                 }
             )

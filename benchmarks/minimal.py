@@ -24,9 +24,9 @@ _KEY = os.environ.get("HEALLOG_SECRET_KEY", "")
 READ = """SELECT practice_id, id, patient_id, version, hash, content, created_at, updated_at, updated_by,
 source_digest, source_version FROM records WHERE practice_id = $1 AND id = $2"""
 LOCK = READ + " FOR UPDATE"
-VERSION = """INSERT INTO versions (practice_id, collection, thing_id, number, parent, inputs, change, content,
+VERSION = """INSERT INTO versions (practice_id, collection, thing_id, patient_id, number, parent, inputs, change, content,
 author_id, device_id, received_at, contribution_id, hash)
-VALUES ($1, 'records', $2, $3, $4, '{}', 'modification', $5, $6, $7, $8, $9, $10)"""
+VALUES ($1, 'records', $2, $3, $4, $5, '{}', 'modification', $6, $7, $8, $9, $10, $11)"""
 HEAD = """UPDATE records SET version = $3, hash = $4, content = $5, updated_at = $6, updated_by = $7
 WHERE practice_id = $1 AND id = $2"""
 ENTRY = """INSERT INTO audit_entries (practice_id, id, at, account_id, role, session_id, device_id, request_id, action,
@@ -61,7 +61,7 @@ async def change(request: Request[Any, Any, Any], record_id: str, data: dict[str
         digest = hashlib.sha256(row["hash"] + content.encode()).digest()
         contribution = str(uuid7())
         await connection.execute(
-            VERSION, claims["prc"], record_id, number, number - 1, content, claims["sub"], claims["dev"], now,
+            VERSION, claims["prc"], record_id, row["patient_id"], number, number - 1, content, claims["sub"], claims["dev"], now,
             contribution, digest,
         )  # fmt: skip
         await connection.execute(HEAD, claims["prc"], record_id, number, digest, content, now, claims["sub"])
