@@ -3,7 +3,6 @@
 import gzip
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -38,12 +37,16 @@ def measure(source: Path = SAMPLE) -> list[dict[str, Any]]:
 
 def _timed(name: str, environment: dict[str, str], path: Path) -> dict[str, Any]:
     began = time.perf_counter()
-    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    report = json.loads(_heallog(environment, "import", "fhir", str(path), "--json"))
+    printed, peak = _heallog(environment, "import", "fhir", str(path), "--json")
     seconds = time.perf_counter() - began
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+    types = json.loads(printed)["types"]
+    if path.is_dir():
+        # Each file holds one type: what was read must be what is there.
+        there = {file.name.split(".")[0]: sum(1 for _ in gzip.open(file)) for file in path.glob("*.ndjson.gz")}
+        if there != {kind: tally["read"] for kind, tally in types.items()}:
+            raise RuntimeError(f"the files hold {there}")
     totals = {
-        name: sum(tally[name] for tally in report["types"].values())
+        name: sum(tally[name] for tally in types.values())
         for name in ("read", "created", "updated", "unchanged", "refused", "not_mapped")
     }
     return {
@@ -52,21 +55,25 @@ def _timed(name: str, environment: dict[str, str], path: Path) -> dict[str, Any]
         "seconds": round(seconds, 1),
         "resources_per_second": round(totals["read"] / seconds),
         "bar": BAR_RATE,
-        # The largest child so far: where it did not grow, this run stayed below it.
         "peak_memory_mib": round(peak),
-        "peak_memory_before_mib": round(before / 1024),
         "memory_bar_mib": BAR_MEMORY,
     }
 
 
-def _heallog(environment: dict[str, str], *arguments: str, given: str = "") -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "heallog", *arguments],
-        env=environment, input=given, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    if done.returncode not in (0, 3):
-        raise RuntimeError(done.stderr)
-    return done.stdout
+def _heallog(environment: dict[str, str], *arguments: str, given: str = "") -> tuple[str, float]:
+    """What a command printed, and the most memory that it had, in MiB."""
+    with tempfile.TemporaryFile("w+") as said, tempfile.TemporaryFile("w+") as written:
+        said.write(given)
+        said.seek(0)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "heallog", *arguments], env=environment, stdin=said, stdout=written
+        )
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode not in (0, 3):
+            raise RuntimeError(f"heallog {arguments[0]} ended with {process.returncode}")
+        written.seek(0)
+        return written.read(), usage.ru_maxrss / 1024
 
 
 def _tenfold(source: Path, folder: Path) -> Path:

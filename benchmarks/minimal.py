@@ -61,8 +61,8 @@ async def change(request: Request[Any, Any, Any], record_id: str, data: dict[str
         digest = hashlib.sha256(row["hash"] + content.encode()).digest()
         contribution = str(uuid7())
         await connection.execute(
-            VERSION, claims["prc"], record_id, row["patient_id"], number, number - 1, content, claims["sub"], claims["dev"], now,
-            contribution, digest,
+            VERSION, claims["prc"], record_id, row["patient_id"], number, number - 1, content, claims["sub"],
+            claims["dev"], now, contribution, digest,
         )  # fmt: skip
         await connection.execute(HEAD, claims["prc"], record_id, number, digest, content, now, claims["sub"])
         await connection.execute(
