@@ -42,7 +42,7 @@ def _timed(name: str, environment: dict[str, str], path: Path) -> dict[str, Any]
     types = json.loads(printed)["types"]
     if path.is_dir():
         # Each file holds one type: what was read must be what is there.
-        there = {file.name.split(".")[0]: sum(1 for _ in gzip.open(file)) for file in path.glob("*.ndjson.gz")}
+        there = {file.name.split(".")[0]: _lines(file) for file in path.glob("*.ndjson.gz")}
         if there != {kind: tally["read"] for kind, tally in types.items()}:
             raise RuntimeError(f"the files hold {there}")
     totals = {
@@ -58,6 +58,11 @@ def _timed(name: str, environment: dict[str, str], path: Path) -> dict[str, Any]
         "peak_memory_mib": round(peak),
         "memory_bar_mib": BAR_MEMORY,
     }
+
+
+def _lines(path: Path) -> int:
+    with gzip.open(path) as file:
+        return sum(1 for _ in file)
 
 
 def _heallog(environment: dict[str, str], *arguments: str, given: str = "") -> tuple[str, float]:

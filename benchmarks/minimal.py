@@ -24,8 +24,8 @@ _KEY = os.environ.get("HEALLOG_SECRET_KEY", "")
 READ = """SELECT practice_id, id, patient_id, version, hash, content, created_at, updated_at, updated_by,
 source_digest, source_version FROM records WHERE practice_id = $1 AND id = $2"""
 LOCK = READ + " FOR UPDATE"
-VERSION = """INSERT INTO versions (practice_id, collection, thing_id, patient_id, number, parent, inputs, change, content,
-author_id, device_id, received_at, contribution_id, hash)
+VERSION = """INSERT INTO versions (practice_id, collection, thing_id, patient_id, number, parent, inputs, change,
+content, author_id, device_id, received_at, contribution_id, hash)
 VALUES ($1, 'records', $2, $3, $4, $5, '{}', 'modification', $6, $7, $8, $9, $10, $11)"""
 HEAD = """UPDATE records SET version = $3, hash = $4, content = $5, updated_at = $6, updated_by = $7
 WHERE practice_id = $1 AND id = $2"""
