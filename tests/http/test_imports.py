@@ -173,7 +173,7 @@ async def test_a_version_says_that_it_was_imported_and_by_whom(clinic: Clinic) -
     assert (version["change"], version["author_id"]) == ("import", clinic.account_id)
 
 
-@pytest.mark.parametrize("kind", ["collection", "transaction", "batch", "searchset", "document", "history", None])
+@pytest.mark.parametrize("kind", ["collection", "transaction", "batch", "searchset", "document", None])
 async def test_a_bundle_may_be_of_any_type(clinic: Clinic, kind: str | None) -> None:
     body = bundle(NGOZI) | {"type": kind}
     answer = await clinic.call("POST", "/v1/import/fhir", body)

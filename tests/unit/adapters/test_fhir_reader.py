@@ -423,7 +423,7 @@ def test_a_path_that_is_not_there_is_said_at_once(tmp_path: Path) -> None:
 # -- what a client posts ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("type", ["transaction", "batch", "collection", "searchset", "document", "history", "message"])
+@pytest.mark.parametrize("type", ["transaction", "batch", "collection", "searchset", "document", "message"])
 def test_a_posted_bundle_of_any_type_is_taken_byte_for_byte(type: str) -> None:
     verbatim = (
         b'{"resourceType":"Observation",  "id":"o" ,"code":{"text":"H"},"subject":{"reference":"Patient/a"},"n":1.50}'
@@ -621,3 +621,17 @@ def test_a_reading_that_is_left_early_does_no_harm(tmp_path: Path) -> None:
     patients, others = both(source)
     assert (len(patients), len(others)) == (1, 4)
     assert source.progress() == (2 * path.stat().st_size,) * 2
+
+
+@pytest.mark.parametrize("spaced", [False, True])
+def test_a_history_is_refused_entry_by_entry(tmp_path: Path, spaced: bool) -> None:
+    """It lists the newest state first: read in order, the oldest would be what stays."""
+    states = [{"resourceType": "Patient", "id": "ngozi", "name": [{"family": name}]} for name in ("New", "Old")]
+    bundle = {"resourceType": "Bundle", "type": "history", "entry": [{"resource": state} for state in states]}
+    body = json.dumps(bundle, indent=2 if spaced else None).encode()
+    path = tmp_path / "history.json"
+    path.write_bytes(body)
+    for source in (FhirBundle(body), FhirFiles([path])):
+        found = [*source.patients(), *source.others()]
+        assert len(found) == 2
+        assert all("history" in (item.refused or "") for item in found)

@@ -28,11 +28,13 @@ _OPENS, _QUOTE = b"{[", b'"'
 class Cutter:
     """The entries of the Bundle that a stream holds. Raises `Refused`, `MalformedJson` where it is none to the end.
 
-    `type` is the `resourceType` as soon as it was seen: before the first entry, unless the Bundle is written backwards.
+    `type` is the `resourceType` and `sort` the Bundle's own `type`, as soon as they were seen: before the first entry,
+    unless the Bundle is written backwards.
     """
 
     def __init__(self, stream: IO[bytes]) -> None:
         self.type: object = None
+        self.sort: object = None
         self._stream = stream
         self._held = b""
         self._start = 0
@@ -57,6 +59,8 @@ class Cutter:
             self._frame += value + end
             if key == "resourceType":
                 self.type = decode(value)
+            elif key == "type":
+                self.sort = decode(value)
         self._check_frame()
 
     def _entries(self) -> Iterator[bytes]:

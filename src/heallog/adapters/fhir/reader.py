@@ -329,14 +329,19 @@ def _document(stream: IO[bytes], name: str) -> Iterator[_Cut]:
     is_bundle = _is_bundle(stream)
     _from_start(stream)
     if is_bundle:
-        for index, entry in enumerate(Cutter(stream)):
-            yield _cut_entry(f"{name}:entry {index}", entry)
+        for index, entry in enumerate(cutter := Cutter(stream)):
+            yield _of_sort(cutter.sort, _cut_entry(f"{name}:entry {index}", entry))
         return
     source = stream.read(LONGEST + 1)
     if len(source) > LONGEST:
         yield _Cut(name, refused=f"longer than {LONGEST} bytes and not a Bundle")
     elif source := source.strip():
         yield _Cut(name, source)
+
+
+def _of_sort(sort: object, cut: _Cut) -> _Cut:
+    """An entry of a Bundle of some sort. In a history the newest state comes first and would be overwritten."""
+    return cut._replace(refused=_HISTORY) if sort == "history" else cut
 
 
 def _is_bundle(stream: IO[bytes]) -> bool:
@@ -352,6 +357,7 @@ def _is_bundle(stream: IO[bytes]) -> bool:
 # -- what a client posts ------------------------------------------------------------------------------------------
 
 
+_HISTORY = "stands in a Bundle of type history, which holds old states; import a searchset or a collection"
 _NO_RESOURCE = FieldError("resourceType", "choice", "must be Bundle or the type of a FHIR resource")
 _LIST = msgspec.json.Decoder(list[msgspec.Raw])
 
@@ -406,8 +412,9 @@ def _cut_body(whole: bytes) -> Iterator[_Cut]:
     if bytes(entries) == b"null":
         return
     listed = _raw(entries, _LIST, FieldError("entry", "type", "must be a list"))
+    sort = decode(bytes(fields.get("type", b"null")))
     for index, entry in enumerate(listed):
-        yield _cut_entry(f"entry {index}", entry)
+        yield _of_sort(sort, _cut_entry(f"entry {index}", entry))
 
 
 def _raw(source: bytes | msgspec.Raw, decoder: msgspec.json.Decoder[T], otherwise: FieldError) -> T:
@@ -441,6 +448,7 @@ def _cut_slowly(whole: bytes) -> Iterator[_Cut]:
     for index, entry in enumerate(entries):
         if isinstance(entry, dict):
             resource = msgspec.Raw(json.dumps(entry.get("resource")).encode())
-            yield _cut_out(f"entry {index}", _Entry(entry.get("fullUrl"), resource, entry.get("request")))
+            cut = _cut_out(f"entry {index}", _Entry(entry.get("fullUrl"), resource, entry.get("request")))
+            yield _of_sort(body.get("type"), cut)
         else:
             yield _Cut(f"entry {index}", json.dumps(entry).encode(), refused="must be an object")
