@@ -15,6 +15,11 @@ from litestar import Litestar
 from heallog import __version__, config
 from heallog.adapters import logs, security, world
 from heallog.adapters.fhir import FhirBundle, FhirFiles
+from heallog.adapters.memory import patients as memory_patients
+from heallog.adapters.memory import records as memory_records
+from heallog.adapters.memory import versions as memory_versions
+from heallog.adapters.memory.store import Store
+from heallog.adapters.memory.unit_of_work import MemoryUnitOfWork
 from heallog.adapters.postgres import migrations, patients, records, versions
 from heallog.adapters.postgres.database import Database
 from heallog.adapters.postgres.ledger import ledger
@@ -64,6 +69,18 @@ SERVED = ("accounts", "sessions", "patients", "records", "imports", "fhir_bundle
 
 def container(settings: config.Settings) -> Container:
     return Container(settings=providers.Object(settings))
+
+
+def in_memory(settings: config.Settings) -> Container:
+    """The same house on the memory adapters: no database, nothing outlives the process. For quick tries and tests."""
+    wired = container(settings)
+    store = Store()
+    wired.database.override(providers.Object(store))
+    wired.uow.override(providers.Factory(MemoryUnitOfWork, store, wired.ears))
+    wired.version_reads.override(providers.Object(memory_versions.VersionReads(store)))
+    wired.patient_reads.override(providers.Object(memory_patients.PatientReads(store)))
+    wired.record_reads.override(providers.Object(memory_records.RecordReads(store)))
+    return wired
 
 
 def http_app(wired: Container) -> Litestar:

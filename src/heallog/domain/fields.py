@@ -8,7 +8,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Any, NoReturn, Protocol
 
@@ -326,10 +326,6 @@ class Group:
     """An object with known fields."""
 
     fields: Fields
-    known: tuple[str, ...] = field(init=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "known", tuple(self.fields))
 
     def check(self, value: Any, path: str, errors: Errors) -> Any:
         if not isinstance(value, dict):

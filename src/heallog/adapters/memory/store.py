@@ -85,6 +85,15 @@ class Store(Tables):
         super().__init__()
         self.alone = asyncio.Lock()
 
+    async def open(self) -> None:
+        """Nothing to connect to."""
+
+    async def close(self) -> None:
+        """Nothing to leave; the rows go with the process."""
+
+    async def ready(self) -> bool:
+        return True
+
 
 class Overlay(Tables):
     """The tables as one unit of work sees them: its own rows before the committed ones, which stay as they are."""

@@ -1,0 +1,45 @@
+"""The same application on the memory adapters: what a developer tries things on without any database."""
+
+import httpx
+import pytest
+
+from heallog import bootstrap, config
+
+from .clinic import PASSWORD
+
+
+@pytest.fixture
+async def app_without_database(tmp_path):
+    wired = bootstrap.in_memory(config.Settings(data_dir=tmp_path, _env_file=None))
+    over = httpx.ASGITransport(bootstrap.http_app(wired), raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=over, base_url="http://heallog") as client:
+        fields = {"email": "alice@example.org", "password": PASSWORD, "name": "Alice", "practice_name": "Hillside"}
+        registered = await client.post("/v1/auth/register", json=fields)
+        client.headers["Authorization"] = f"Bearer {registered.json()['tokens']['access_token']}"
+        yield client
+
+
+async def test_a_day_at_the_clinic_without_a_database(app_without_database):
+    client = app_without_database
+    assert (await client.get("/health/ready")).json() == {"status": "ready"}
+    ngozi = (await client.post("/v1/patients", json={"family_name": "García", "given_name": "Ngozi"})).json()
+    found = (await client.get("/v1/patients?q=garica")).json()["items"]
+    assert [patient["id"] for patient in found] == [ngozi["id"]]
+    note = {"kind": "note", "text": "Feels ill."}
+    made = await client.post(f"/v1/patients/{ngozi['id']}/records", json=note)
+    address = made.headers["location"]
+    changed = await client.patch(address, json={"text": "Feels better."}, headers={"If-Match": '"1"'})
+    assert (changed.status_code, changed.headers["etag"]) == (200, '"2"')
+    stale = await client.patch(address, json={"text": "Feels worse."}, headers={"If-Match": '"1"'})
+    assert stale.status_code == 412
+    assert [item["version"] for item in (await client.get(f"{address}/history")).json()["items"]] == [2, 1]
+    bundle = {"resourceType": "Patient", "id": "p-1", "name": [{"family": "Obi"}]}
+    for outcome in ("created", "unchanged"):
+        report = (await client.post("/v1/import/fhir", json=bundle)).json()
+        assert report["types"]["Patient"][outcome] == 1
+
+
+async def test_each_house_is_its_own(app_without_database, tmp_path):
+    other = bootstrap.in_memory(config.Settings(data_dir=tmp_path, _env_file=None))
+    async with other.uow() as uow:
+        assert await uow.accounts.by_email("alice@example.org") is None
