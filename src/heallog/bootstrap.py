@@ -1,7 +1,10 @@
 """The composition root: the only place that knows which adapter stands behind which port."""
 
+import ctypes
 import multiprocessing
 import os
+import signal
+import sys
 import threading
 import urllib.error
 import urllib.request
@@ -96,9 +99,22 @@ def http_app(wired: Container) -> Litestar:
 
 def app() -> Litestar:
     """What the server's workers load."""
+    if multiprocessing.parent_process() is not None:
+        _leave_the_group()
     settings = config.read()
     logs.configure(settings.log_level)
     return http_app(container(settings))
+
+
+def _leave_the_group() -> None:
+    """Let the server alone end its workers, and let them end with it.
+
+    Ctrl-C goes to the whole process group; a worker that obeyed it by itself would look like a crashed one.
+    """
+    if sys.platform == "linux":
+        os.setpgid(0, 0)
+        # PR_SET_PDEATHSIG: no orphan keeps the port when the server is killed.
+        ctypes.CDLL(None).prctl(1, signal.SIGTERM)
 
 
 class House:
@@ -168,6 +184,17 @@ class House:
     def serve(self, url: str, host: str, port: int, workers: int | None, ready: str) -> None:
         from granian import Granian
 
+        class Server(Granian):  # type: ignore[misc]
+            """Listens to the first signal only: `make` passes on what the terminal has sent to all already.
+
+            A second one that arrives while the first is handled would wait for a lock that the first holds.
+            """
+
+            def signal_handler_interrupt(self, *arguments: Any, **named: Any) -> None:
+                for number in (signal.SIGINT, signal.SIGTERM):
+                    signal.signal(number, signal.SIG_IGN)
+                super().signal_handler_interrupt(*arguments, **named)
+
         settings = self._read
         # The workers read their settings themselves; these they cannot know.
         os.environ["HEALLOG_DATABASE_URL"] = url
@@ -176,7 +203,7 @@ class House:
         multiprocessing.set_start_method("spawn", force=True)
         address = f"http://{host}:{port}"
         threading.Thread(target=_announce, args=(address, ready), daemon=True).start()
-        Granian(
+        Server(
             "heallog.bootstrap:app",
             address=host,
             port=port,

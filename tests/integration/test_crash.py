@@ -141,3 +141,12 @@ def test_kill_9_of_the_command_line_during_an_import(empty_url, ask, heallog, nd
     assert sum(tally["created"] for tally in types.values()) == ALL - before
     assert written(ask, empty_url) == ALL
     assert heallog("db", "check", **url).returncode == 0
+
+
+def test_a_burst_of_signals_ends_the_server_once(tmp_path, free_port):
+    """Ctrl-C pressed in haste, passed on by `make`, repeated by an impatient supervisor: it still ends, and well."""
+    server = start(tmp_path / "data", free_port)
+    for _ in range(50):
+        server.send_signal(signal.SIGTERM)
+        server.send_signal(signal.SIGINT)
+    assert server.wait(30) == 0
