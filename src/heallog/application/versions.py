@@ -15,7 +15,7 @@ from heallog.domain.access import Actor
 from heallog.domain.audit import Written, done
 from heallog.domain.errors import AlreadyExists, NotFound, WrongState
 from heallog.domain.events import ContributionCommitted
-from heallog.domain.fields import canonical, decode
+from heallog.domain.fields import canonical, decode, same
 from heallog.domain.versions import (
     Change,
     Collection,
@@ -85,9 +85,10 @@ class Versions:
         why: Why = NO_REASON,
     ) -> Head:
         """Append one version, its head and its audit entry, and commit."""
-        before = {} if head.content is None else head.fields()
+        before: Content = {} if head.content is None else head.fields()
         moved, version = advance(head, content, change, contribution, reason=why.reason, client_time=why.client_time)
-        names = dict.fromkeys(item.field.partition(".")[0] for item in diff(before, content or {}))
+        after = content or {}
+        names = [name for name in sorted(before.keys() | after.keys()) if not same(before.get(name), after.get(name))]
         await self._things(uow).append(
             [done(self._ids(), f"{self.collection}.{action}", contribution.actor, moved, version, tuple(names))]
         )
@@ -112,8 +113,8 @@ class Versions:
         async with self._uow() as uow:
             existing = (await self._things(uow).lock(actor.practice_id, [head.id])).get(head.id)
             first = (await uow.versions.numbered(actor.practice_id, self.collection, head.id, [1])).get(1)
-        same = first is not None and (first.content, first.patient_id) == (canonical(content), head.patient_id)
-        if existing is None or not same:
+        again = first is not None and (first.content, first.patient_id) == (canonical(content), head.patient_id)
+        if existing is None or not again:
             raise AlreadyExists("this id is taken by something else")
         return existing
 
@@ -138,7 +139,7 @@ class Versions:
             check_seen(head, seen, changes)
             before = head.fields()
             after = transform(before, contribution)
-            if not any(diff(before, after)):
+            if same(before, after):
                 return head
             return await self.write(uow, contribution, action, head, after, change, why)
 

@@ -44,6 +44,8 @@ _CANONICAL = json.JSONEncoder(ensure_ascii=False, allow_nan=False, sort_keys=Tru
 
 def same(one: object, other: object) -> bool:
     """Whether two JSON values are the same value (`1` and `true` are not)."""
+    if isinstance(one, str) or isinstance(other, str):
+        return one == other
     return one == other and canonical(one) == canonical(other)
 
 
