@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 
-PATIENTS, EACH = 400, 14
+PATIENTS, EACH = 400, 20
 ALL = PATIENTS * (EACH + 1)
 
 
