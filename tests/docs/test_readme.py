@@ -3,9 +3,6 @@
 import asyncio
 import json
 import re
-import shutil
-
-import pytest
 
 from heallog.config import Settings
 
@@ -39,7 +36,9 @@ def test_make_run_is_the_server_with_the_demo() -> None:
     assert target.rstrip().endswith("heallog serve --demo")
 
 
-async def test_make_run_prints_this_and_the_first_request_works(newcomer: Reader, own_database: str, port: int) -> None:
+async def test_make_run_prints_this_and_the_first_request_works(
+    newcomer: Reader, own_database: str, port: int, pasting: dict[str, str]
+) -> None:
     """The database is one of the tests' server; starting the embedded one is in `docs/howto/run.md`."""
     run, answer = (
         block for block in blocks(README.replace("127.0.0.1:8000", f"127.0.0.1:{port}")) if block.language != "text"
@@ -48,11 +47,9 @@ async def test_make_run_prints_this_and_the_first_request_works(newcomer: Reader
     started = run.text.replace("make run", "heallog serve --demo", 1)
     try:
         await newcomer.type(started)
-        if shutil.which("curl") is None:
-            pytest.skip("the first request is pasted into a shell, and there is no curl here")
         pasted = run.text.partition("A first request to paste:\n")[2]
         shell = await asyncio.create_subprocess_exec(
-            *("sh", "-c", pasted), env=environment(), stdout=asyncio.subprocess.PIPE
+            *("sh", "-c", pasted), env=environment() | {"PATH": pasting["PATH"]}, stdout=asyncio.subprocess.PIPE
         )
         printed, _ = await shell.communicate()
     finally:

@@ -185,7 +185,7 @@ def test_a_taken_port_is_said_before_anything_starts(heallog, free_port):
     assert "HEALLOG_PORT" in run.stderr
 
 
-def test_make_run_starts_everything_and_the_first_request_works(tmp_path, free_port):
+def test_make_run_starts_everything_and_the_first_request_works(tmp_path, free_port, pasting):
     """What a newcomer does: one command, then paste what it prints. Twice: the second time finds the first's data."""
     for _ in range(2):
         process = subprocess.Popen(
@@ -202,7 +202,7 @@ def test_make_run_starts_everything_and_the_first_request_works(tmp_path, free_p
         assert f"answers at http://127.0.0.1:{free_port}" in printed
         first = re.search(r"^TOKEN=.*", printed, re.MULTILINE | re.DOTALL)
         assert first is not None
-        answer = subprocess.run(["bash", "-c", first[0]], capture_output=True, text=True, check=True)
+        answer = subprocess.run(["sh", "-c", first[0]], env=pasting, capture_output=True, text=True, check=True)
         names = [patient["family_name"] for patient in json.loads(answer.stdout)["items"]]
         assert names == ["García", "García"]
         os.killpg(process.pid, signal.SIGTERM)
