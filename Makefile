@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 FILES := src tests benchmarks
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint bench lock
+.PHONY: help run test soak lint bench lock
 
 help: ## What can be made
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -16,6 +16,9 @@ run: $(VENV)/.run ## Start HealLog with a demo practice; on an embedded PostgreS
 
 test: $(VENV)/.dev lint ## Lint, types, import contracts, and every test
 	$(BIN)/pytest -n 2 --dist loadfile
+
+soak: $(VENV)/.dev ## The laws of merging, with 20,000 examples each
+	HEALLOG_HYPOTHESIS=soak $(BIN)/pytest -n 2 tests/unit/domain
 
 lint: $(VENV)/.dev ## Style, types and import contracts
 	$(BIN)/ruff check $(FILES)

@@ -13,6 +13,7 @@ from datetime import UTC, date, datetime
 from typing import Any, NoReturn, Protocol
 
 from heallog.domain.errors import FieldError, InvalidFields, MalformedJson
+from heallog.domain.policies import Rule
 
 MAX_SAFE_INTEGER = 2**53 - 1
 """The largest integer that every JSON client reads back exactly (RFC 8259, section 6)."""
@@ -305,6 +306,8 @@ class Field:
     """A named place for a value. `null` in it means nothing is known, and is kept as absence."""
 
     shape: Shape
+    policy: Rule | None = None
+    """What becomes of it when two people change it; every field of a versioned type says so."""
     required: bool = False
     settable: bool = True
     """Whether a caller may write it; the others are set by use cases (`signed_by`)."""
@@ -356,8 +359,8 @@ class Named:
         checked = {}
         for name, item in value.items():
             if not _NAME.fullmatch(name):
-                _wrong(errors, f"{path}.{_printable(name)}", "name", "must be 1 to 64 of letters, digits, '_', '-'")
-            checked[name] = self.item.check(item, f"{path}.{_printable(name)}", errors)
+                _wrong(errors, f"{path}.{printable(name)}", "name", "must be 1 to 64 of letters, digits, '_', '-'")
+            checked[name] = self.item.check(item, f"{path}.{printable(name)}", errors)
         return checked
 
     def schema(self) -> dict[str, Any]:
@@ -390,19 +393,24 @@ class AnyOf:
         return {"anyOf": [self.number.schema(), self.text.schema(), {"type": "boolean"}]}
 
 
-def _printable(name: str) -> str:
+def printable(name: str) -> str:
     """A key as part of a path: what cannot be printed is escaped, what is endless is cut."""
     return name.encode("unicode_escape").decode()[:64] if not name.isprintable() else name[:64]
 
 
-def check_fields(fields: Fields, body: Mapping[str, Any], errors: Errors, prefix: str = "") -> dict[str, Any]:
-    """`body` checked field by field. Every unknown, missing and broken field is added to `errors`."""
+def check_fields(
+    fields: Fields, body: Mapping[str, Any], errors: Errors, prefix: str = "", *, stored: bool = False
+) -> dict[str, Any]:
+    """`body` checked field by field. Every unknown, missing and broken field is added to `errors`.
+
+    What is `stored` has the fields too that no caller may set.
+    """
     checked: dict[str, Any] = {}
     for name, value in body.items():
         known = fields.get(name)
         if known is None:
-            _wrong(errors, prefix + _printable(name), "unknown", "is not a field here")
-        elif not known.settable:
+            _wrong(errors, prefix + printable(name), "unknown", "is not a field here")
+        elif not (known.settable or stored):
             _wrong(errors, prefix + name, "read_only", "is set by HealLog and cannot be written")
         elif value is not None:
             checked[name] = known.shape.check(value, prefix + name, errors)

@@ -5,7 +5,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from heallog.domain.errors import FieldError, InvalidFields
 from heallog.domain.fields import (
@@ -21,6 +21,8 @@ from heallog.domain.fields import (
     Text,
     check_fields,
 )
+from heallog.domain.merging import Invariant, Mergeable, breaks, whole
+from heallog.domain.policies import LWW, MANUAL, SET, TEXT, declared, group
 
 _LINE = Text(200)
 
@@ -58,34 +60,45 @@ CONTACT = Group(
 )
 
 FIELDS: Fields = {
-    "family_name": Field(_LINE),
-    "given_name": Field(_LINE, says="All given names, as written."),
-    "prefix": Field(Text(60)),
-    "other_names": Field(ListOf(_LINE, most=20), says="Former, maiden and nicknames."),
-    "birth_date": Field(Day()),
-    "sex": Field(Choice(("female", "male", "other", "unknown"))),
-    "species": Field(_LINE, says="For animals: dog, horse."),
-    "breed": Field(_LINE),
-    "blood_group": Field(Choice(("A+", "A-", "B+", "B-", "AB+", "AB-", "O+", "O-"))),
-    "deceased": Field(Boolean()),
-    "deceased_at": Field(Moment()),
-    "identifiers": Field(ListOf(IDENTIFIER, most=50)),
-    "phone": Field(Text(60)),
-    "email": Field(_LINE),
-    "address": Field(ADDRESS),
-    "telecom": Field(ListOf(TELECOM, most=20), says="Further ways to reach the patient."),
-    "contacts": Field(ListOf(CONTACT, most=20), says="Whom to call: next of kin, owner of an animal."),
-    "language": Field(Text(60)),
-    "marital_status": Field(Text(60)),
-    "tags": Field(ListOf(Text(100, shortest=1), most=50, unique=True)),
-    "notes": Field(Text(20_000, lines=True)),
+    "family_name": Field(_LINE, MANUAL),
+    "given_name": Field(_LINE, MANUAL, says="All given names, as written."),
+    "prefix": Field(Text(60), MANUAL),
+    "other_names": Field(ListOf(_LINE, most=20), MANUAL, says="Former, maiden and nicknames."),
+    "birth_date": Field(Day(), MANUAL),
+    "sex": Field(Choice(("female", "male", "other", "unknown")), MANUAL),
+    "species": Field(_LINE, MANUAL, says="For animals: dog, horse."),
+    "breed": Field(_LINE, MANUAL),
+    "blood_group": Field(Choice(("A+", "A-", "B+", "B-", "AB+", "AB-", "O+", "O-")), MANUAL),
+    "deceased": Field(Boolean(), group("death")),
+    "deceased_at": Field(Moment(), group("death")),
+    "identifiers": Field(ListOf(IDENTIFIER, most=50), MANUAL),
+    "phone": Field(Text(60), LWW),
+    "email": Field(_LINE, LWW),
+    "address": Field(ADDRESS, LWW),
+    "telecom": Field(ListOf(TELECOM, most=20), SET, says="Further ways to reach the patient."),
+    "contacts": Field(ListOf(CONTACT, most=20), SET, says="Whom to call: next of kin, owner of an animal."),
+    "language": Field(Text(60), LWW),
+    "marital_status": Field(Text(60), LWW),
+    "tags": Field(ListOf(Text(100, shortest=1), most=50, unique=True), SET),
+    "notes": Field(Text(20_000, lines=True), TEXT),
 }
+
+INVARIANTS: Final = (
+    Invariant(
+        ("family_name", "given_name"),
+        FieldError("family_name", "required", "a patient needs a family name or a given name"),
+        lambda content: any(content.get(name, "").strip() for name in ("family_name", "given_name")),
+    ),
+)
+
+MERGEABLE: Final = Mergeable(declared(FIELDS), dict, breaks(FIELDS, INVARIANTS))
+"""How two edits of a patient become one."""
 
 
 def new(body: Mapping[str, Any]) -> dict[str, Any]:
     """The content of a new patient. Raises `InvalidFields` naming everything that is wrong."""
     errors: Errors = []
-    return _whole(check_fields(FIELDS, body, errors), errors)
+    return whole(check_fields(FIELDS, body, errors), INVARIANTS, errors)
 
 
 def changed(content: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -93,15 +106,7 @@ def changed(content: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str,
     errors: Errors = []
     checked = check_fields(FIELDS, changes, errors)
     kept = {name: value for name, value in content.items() if name not in changes}
-    return _whole({**kept, **checked}, errors)
-
-
-def _whole(content: dict[str, Any], errors: Errors) -> dict[str, Any]:
-    if not errors and not any(content.get(name, "").strip() for name in ("family_name", "given_name")):
-        errors.append(FieldError("family_name", "required", "a patient needs a family name or a given name"))
-    if errors:
-        raise InvalidFields(errors)
-    return content
+    return whole({**kept, **checked}, INVARIANTS, errors)
 
 
 def may_be_another(content: Mapping[str, Any], incoming: Mapping[str, Any]) -> bool:

@@ -7,6 +7,7 @@ a named author with a reason.
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from decimal import ROUND_HALF_UP, Decimal
 from typing import Any, Final
 
 from heallog.domain.errors import FieldError, InvalidFields, RecordSigned, WrongState
@@ -27,6 +28,19 @@ from heallog.domain.fields import (
     check_fields,
     moment,
     object_schema,
+)
+from heallog.domain.merging import Invariant, Mergeable, breaks, whole
+from heallog.domain.policies import (
+    COUNTER,
+    DERIVED,
+    IMMUTABLE,
+    MANUAL,
+    SET,
+    TEXT,
+    declared,
+    each,
+    group,
+    monotone,
 )
 
 DRAFT: Final = "draft"
@@ -53,77 +67,87 @@ MEASUREMENT = Group(
     }
 )
 
-_WORD = Text(200)
-_WORDS = ListOf(Text(300), most=100)
+_WORD = Field(Text(200), MANUAL)
+_WORDS = Field(ListOf(Text(300), most=100), SET)
 
 COMMON: Fields = {
-    "title": Field(Text(500)),
-    "occurred_at": Field(Moment(), says="When it was so; an exact time, or a date as precise as it is known."),
-    "ended_at": Field(Moment()),
-    "code": Field(CODE),
-    "clinical_status": Field(_WORD, says="The statement's own status, such as active, resolved or stopped."),
-    "text": Field(Text(100_000, lines=True), says="Narrative."),
-    "values": Field(Named(MEASUREMENT), says="Measured values by name: systolic, diastolic, value."),
-    "tags": Field(ListOf(Text(100, shortest=1), most=50, unique=True)),
-    "encounter_id": Field(ID, says="The encounter that it belongs to."),
-    "status": Field(Choice(STATUSES), settable=False),
-    "signed_by": Field(ID, settable=False),
-    "signed_at": Field(Moment(exact=True), settable=False),
+    "title": Field(Text(500), MANUAL),
+    "occurred_at": Field(Moment(), MANUAL, says="When it was so; an exact time, or a date as precise as it is known."),
+    "ended_at": Field(Moment(), MANUAL),
+    "code": Field(CODE, group("code")),
+    "clinical_status": replace(_WORD, says="The statement's own status, such as active, resolved or stopped."),
+    "text": Field(Text(100_000, lines=True), TEXT, says="Narrative."),
+    "values": Field(
+        Named(MEASUREMENT),
+        each(IMMUTABLE, blood_pressure=("systolic", "diastolic")),
+        says="Measured values by name: systolic, diastolic, value.",
+    ),
+    "tags": Field(ListOf(Text(100, shortest=1), most=50, unique=True), SET),
+    "encounter_id": Field(ID, IMMUTABLE, says="The encounter that it belongs to."),
+    "status": Field(Choice(STATUSES), monotone(*STATUSES), settable=False),
+    "signed_by": Field(ID, IMMUTABLE, settable=False),
+    "signed_at": Field(Moment(exact=True), IMMUTABLE, settable=False),
 }
 
 OWN: Mapping[str, Fields] = {
-    "encounter": {"encounter_class": Field(_WORD), "complaint": Field(Text(1_000), says="Why the patient came.")},
+    "encounter": {"encounter_class": _WORD, "complaint": Field(Text(1_000), TEXT, says="Why the patient came.")},
     "note": {},
-    "observation": {"category": Field(_WORD), "interpretation": Field(_WORD), "body_site": Field(_WORD)},
-    "condition": {
-        "category": Field(_WORD),
-        "severity": Field(_WORD),
-        "verification": Field(_WORD),
-        "body_site": Field(_WORD),
+    "observation": {
+        "category": _WORD,
+        "interpretation": _WORD,
+        "body_site": _WORD,
+        "bmi": Field(Number(), DERIVED, settable=False, says="From the values named weight and height, in kg/m2."),
     },
+    "condition": {"category": _WORD, "severity": _WORD, "verification": _WORD, "body_site": _WORD},
     "medication": {
-        "dose": Field(Number(least=0)),
-        "dose_unit": Field(Text(60)),
-        "route": Field(_WORD),
-        "frequency": Field(_WORD),
-        "as_needed": Field(Boolean()),
-        "instructions": Field(Text(4_000, lines=True)),
-        "quantity": Field(Number(least=0)),
-        "indication": Field(Text(1_000), says="What it is for."),
+        "dose": Field(Number(least=0), group("dosage")),
+        "dose_unit": Field(Text(60), group("dosage")),
+        "route": Field(Text(200), group("dosage")),
+        "frequency": Field(Text(200), group("dosage")),
+        "as_needed": Field(Boolean(), group("dosage")),
+        "instructions": Field(Text(4_000, lines=True), MANUAL),
+        "quantity": Field(Number(least=0), MANUAL),
+        "remaining": Field(Number(least=0), COUNTER, says="How many are left; several people may count them down."),
+        "indication": Field(Text(1_000), TEXT, says="What it is for."),
     },
     "allergy": {
-        "substance": Field(Text(300)),
-        "criticality": Field(Choice(("low", "high", "unable_to_assess"))),
-        "severity": Field(_WORD),
-        "verification": Field(_WORD),
-        "categories": Field(_WORDS),
-        "reactions": Field(_WORDS),
+        "substance": Field(Text(300), MANUAL),
+        "criticality": Field(Choice(("low", "high", "unable_to_assess")), MANUAL),
+        "severity": _WORD,
+        "verification": _WORD,
+        "categories": _WORDS,
+        "reactions": _WORDS,
     },
     "immunization": {
-        "lot_number": Field(_WORD),
-        "dose_number": Field(_WORD),
-        "route": Field(_WORD),
-        "body_site": Field(_WORD),
+        "lot_number": _WORD,
+        "dose_number": _WORD,
+        "route": Field(Text(200), group("dosage")),
+        "body_site": _WORD,
     },
-    "procedure": {"outcome": Field(_WORD), "body_site": Field(_WORD), "indication": Field(Text(1_000))},
-    "document": {"content_type": Field(_WORD), "category": Field(_WORD)},
-    "report": {"category": Field(_WORD), "results": Field(ListOf(ID, most=500), says="Ids of its observations.")},
+    "procedure": {"outcome": _WORD, "body_site": _WORD, "indication": Field(Text(1_000), TEXT)},
+    "document": {"content_type": _WORD, "category": _WORD},
+    "report": {"category": _WORD, "results": Field(ListOf(ID, most=500), SET, says="Ids of its observations.")},
     "care_plan": {
-        "category": Field(_WORD),
-        "activities": Field(_WORDS),
-        "addresses": Field(ListOf(ID), says="Ids of the conditions that it is for."),
+        "category": _WORD,
+        "activities": _WORDS,
+        "addresses": Field(ListOf(ID), SET, says="Ids of the conditions that it is for."),
     },
-    "goal": {"target": Field(Text(1_000)), "achievement": Field(_WORD), "addresses": Field(ListOf(ID))},
-    "imaging": {"modality": Field(_WORD), "body_site": Field(_WORD), "instances": Field(Number(least=0, whole=True))},
+    "goal": {"target": Field(Text(1_000), MANUAL), "achievement": _WORD, "addresses": Field(ListOf(ID), SET)},
+    "imaging": {"modality": _WORD, "body_site": _WORD, "instances": Field(Number(least=0, whole=True), MANUAL)},
 }
 
 KINDS: Final = tuple(OWN)
-KIND: Fields = {"kind": Field(Choice(KINDS), required=True)}
+KIND: Fields = {"kind": Field(Choice(KINDS), IMMUTABLE, required=True)}
 FIELDS: Mapping[str, Fields] = {kind: {**KIND, **COMMON, **own} for kind, own in OWN.items()}
 """Every field of every kind."""
 
 ANY: Fields = {name: replace(known, required=False) for fields in FIELDS.values() for name, known in fields.items()}
 """Every field that some kind of record has: what may stand in a change."""
+
+if differing := {
+    name for fields in FIELDS.values() for name, known in fields.items() if known.policy != ANY[name].policy
+}:
+    raise TypeError(f"merged in one way in one kind, in another way in another: {sorted(differing)}")
 
 
 def new(body: Mapping[str, Any]) -> dict[str, Any]:
@@ -134,7 +158,7 @@ def new(body: Mapping[str, Any]) -> dict[str, Any]:
         check_fields({**ANY, **KIND}, body, errors)
         raise InvalidFields(errors)
     content = check_fields(FIELDS[kind], body, errors)
-    return _whole({**content, "status": DRAFT}, errors)
+    return derived(whole({**content, "status": DRAFT}, INVARIANTS, errors))
 
 
 def imported(body: Mapping[str, Any], status: str) -> dict[str, Any]:
@@ -181,7 +205,7 @@ def reverted(content: Mapping[str, Any], earlier: Mapping[str, Any]) -> dict[str
         raise RecordSigned("signed content never changes; amend it and say why")
     if content["status"] == ENTERED_IN_ERROR:
         raise WrongState("this was entered in error; nothing in it can change")
-    return {**earlier, "status": content["status"]}
+    return derived({**earlier, "status": content["status"]})
 
 
 def _apply(content: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -192,36 +216,7 @@ def _apply(content: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, 
     rest = {name: value for name, value in changes.items() if name != "kind"}
     checked = check_fields(fields, rest, errors)
     kept = {name: value for name, value in content.items() if name not in rest}
-    return _whole({**kept, **checked}, errors)
-
-
-def _whole(content: dict[str, Any], errors: Errors) -> dict[str, Any]:
-    """Rules over several fields. Raises `InvalidFields` with these and what was found before."""
-    if not errors:
-        if not any(_says(content.get(name)) for name in ("title", "code", "text", "values", "substance")):
-            errors.append(FieldError("title", "required", "a record needs a title, a code, a text or values"))
-        if content["kind"] == "note" and not _says(content.get("text")):
-            errors.append(FieldError("text", "required", "a note needs its text"))
-        start, end = content.get("occurred_at"), content.get("ended_at")
-        if start and end and _ends_before(start, end):
-            errors.append(FieldError("ended_at", "order", "must not lie before occurred_at"))
-    if errors:
-        raise InvalidFields(errors)
-    return content
-
-
-def _says(value: Any) -> bool:
-    return bool(value.strip() if isinstance(value, str) else value)
-
-
-_OFFSETS = timedelta(hours=14)
-"""How far a day begins from UTC's, at most, east or west."""
-
-
-def _ends_before(start: str, end: str) -> bool:
-    """Whether an end lies before its start, whatever a bare date's own offset from UTC was."""
-    slack = _OFFSETS if (len(start) > 10) != (len(end) > 10) else timedelta(0)
-    return started_at(end, latest=True) + slack < started_at(start)
+    return derived(whole({**kept, **checked}, INVARIANTS, errors))
 
 
 _LATEST: Mapping[str, Any] = {"hour": 23, "minute": 59, "second": 59, "microsecond": 999_999}
@@ -241,6 +236,94 @@ def started_at(value: str, *, latest: bool = False) -> datetime:
         last = 31 if month == 12 else (datetime(year, month + 1, 1, tzinfo=UTC) - first).days
         return first.replace(day=last, **_LATEST)
     return first.replace(**_LATEST)
+
+
+# -- rules over several fields --------------------------------------------------------------------------------------
+
+_SAYING: Final = ("title", "code", "text", "values", "substance")
+
+INVARIANTS: Final = (
+    Invariant(
+        _SAYING,
+        FieldError("title", "required", "a record needs a title, a code, a text or values"),
+        lambda content: any(_says(content.get(name)) for name in _SAYING),
+    ),
+    Invariant(
+        ("text",),
+        FieldError("text", "required", "a note needs its text"),
+        lambda content: content.get("kind") != "note" or _says(content.get("text")),
+    ),
+    Invariant(
+        ("occurred_at", "ended_at"),
+        FieldError("ended_at", "order", "must not lie before occurred_at"),
+        lambda content: not _ends_before(content.get("occurred_at"), content.get("ended_at")),
+    ),
+)
+
+
+def _says(value: Any) -> bool:
+    return bool(value.strip() if isinstance(value, str) else value)
+
+
+_OFFSETS = timedelta(hours=14)
+"""How far a day begins from UTC's, at most, east or west."""
+
+
+def _ends_before(start: str | None, end: str | None) -> bool:
+    """Whether an end lies before its start, whatever a bare date's own offset from UTC was."""
+    if not start or not end:
+        return False
+    slack = _OFFSETS if (len(start) > 10) != (len(end) > 10) else timedelta(0)
+    return started_at(end, latest=True) + slack < started_at(start)
+
+
+# -- what follows from other fields -----------------------------------------------------------------------------------
+
+_KILOGRAMS: Mapping[str, Decimal] = {"kg": Decimal(1), "g": Decimal("0.001"), "[lb_av]": Decimal("0.45359237")}
+_METRES: Mapping[str, Decimal] = {"m": Decimal(1), "cm": Decimal("0.01"), "[in_i]": Decimal("0.0254")}
+_POSSIBLE: Final = (5, 300)
+"""The body mass indices that a living being may have; others come from a slip, and a slip is not multiplied."""
+
+
+def derived(content: Mapping[str, Any]) -> dict[str, Any]:
+    """The content with what follows from its other fields worked out anew."""
+    rest = {name: value for name, value in content.items() if name != "bmi"}
+    bmi = _bmi(content.get("values", {})) if content["kind"] == "observation" else None
+    return rest if bmi is None else {**rest, "bmi": bmi}
+
+
+def _bmi(values: Mapping[str, Any]) -> float | None:
+    """The body mass index: weight in kg / (height in m)² (WHO), to one decimal; None where that is no possible one."""
+    weight, height = _amount(values.get("weight"), _KILOGRAMS), _amount(values.get("height"), _METRES)
+    if weight is None or height is None:
+        return None
+    index = weight / height**2
+    if not _POSSIBLE[0] <= index <= _POSSIBLE[1]:
+        return None
+    rounded = float(index.quantize(Decimal("0.1"), ROUND_HALF_UP))
+    return int(rounded) if rounded.is_integer() else rounded
+
+
+def _amount(measured: Mapping[str, Any] | None, units: Mapping[str, Decimal]) -> Decimal | None:
+    """A measured amount in the first of `units`, where it is a plain number above 0."""
+    if not measured or "comparator" in measured or "absent" in measured:
+        return None
+    value, unit = measured.get("value"), units.get(measured.get("unit", ""))
+    if unit is None or isinstance(value, (bool, str)) or not value or value < 0:
+        return None
+    return Decimal(str(value)) * unit
+
+
+# -- merging and describing -------------------------------------------------------------------------------------------
+
+_MERGEABLE: Final = {
+    kind: Mergeable(declared(fields), derived, breaks(fields, INVARIANTS)) for kind, fields in FIELDS.items()
+}
+
+
+def mergeable(kind: str) -> Mergeable:
+    """How two edits of a record of this kind become one."""
+    return _MERGEABLE[kind]
 
 
 def schema(kind: str, *, writing: bool = False) -> dict[str, Any]:

@@ -577,6 +577,16 @@ def test_a_body_that_is_right_comes_back_in_its_normal_form() -> None:
     assert read(BODY, body) == {"name": "Alice", "readings": {"pulse": [60]}}
 
 
+def test_what_is_stored_has_the_fields_too_that_no_caller_may_set() -> None:
+    errors: Errors = []
+    assert check_fields(BODY, {"name": "Alice", "signed_by": "ada"}, errors, stored=True) == {
+        "name": "Alice", "signed_by": "ada",
+    }  # fmt: skip
+    assert errors == []
+    check_fields(BODY, {"name": "Alice", "signed_by": "../up", "shoe_size": 43}, errors, stored=True)
+    assert [(error.field, error.code) for error in errors] == [("signed_by", "pattern"), ("shoe_size", "unknown")]
+
+
 def test_null_where_something_is_required_is_missing() -> None:
     with pytest.raises(InvalidFields) as refusal:
         read(BODY, {"name": None})

@@ -73,6 +73,14 @@ def test_a_change_may_not_take_the_last_name_away() -> None:
     assert refused(ALICE, {"birth_date": 1980}) == [("birth_date", "type")]
 
 
+def test_a_patient_without_a_name_breaks_the_rule_about_both() -> None:
+    (broken,) = patients.MERGEABLE.broken({"given_name": " ", "phone": "030 1234567"})
+    assert broken.fields == ("family_name", "given_name")
+    assert (broken.error.field, broken.error.code) == ("family_name", "required")
+    assert patients.MERGEABLE.broken(ALICE) == []
+    assert patients.MERGEABLE.derive(ALICE) == ALICE
+
+
 @pytest.mark.parametrize(
     ("incoming", "another"),
     [

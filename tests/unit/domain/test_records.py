@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from heallog.domain import records
 from heallog.domain.errors import DomainError, InvalidFields, RecordSigned, WrongState
+from heallog.domain.fields import same
 from heallog.domain.records import AMENDED, DRAFT, ENTERED_IN_ERROR, KINDS, SIGNED, STATUSES
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -71,6 +72,10 @@ def test_an_allergy_says_what_it_is_to() -> None:
             ("status", "read_only"), ("signed_by", "read_only"), ("signed_at", "read_only"),
         ]),
         ({"kind": "medication", "title": "x", "dose": "500"}, [("dose", "type")]),
+        ({"kind": "medication", "title": "x", "remaining": -1}, [("remaining", "range")]),
+        ({"kind": "note", "text": "x", "remaining": 1}, [("remaining", "unknown")]),
+        ({"kind": "observation", "title": "x", "bmi": 22}, [("bmi", "read_only")]),
+        ({"kind": "note", "text": "x", "bmi": 22}, [("bmi", "unknown")]),
         ({"kind": "imaging", "title": "x", "instances": 1.5}, [("instances", "type")]),
         ({"kind": "report", "title": "x", "results": ["ok", "../up"]}, [("results.1", "pattern")]),
         ({"kind": "observation", "values": {"pulse": {"value": [1]}}}, [("values.pulse.value", "type")]),
@@ -84,6 +89,22 @@ def test_what_a_new_record_refuses(body: Content, errors: list[tuple[str, str]])
 @pytest.mark.parametrize("body", [{"kind": "note", "text": " \n"}, {"kind": "condition", "title": " "}])
 def test_spaces_say_nothing(body: Content) -> None:
     refused(lambda: records.new(body))
+
+
+@pytest.mark.parametrize(
+    ("body", "fields"),
+    [
+        ({"kind": "goal"}, [("title", "code", "text", "values", "substance")]),
+        ({"kind": "note", "title": "Empty"}, [("text",)]),
+        ({"kind": "goal", "title": "x", "occurred_at": "2026", "ended_at": "2025"}, [("occurred_at", "ended_at")]),
+        ({"kind": "goal", "title": "x", "occurred_at": "2026", "ended_at": "soon"}, [("ended_at",)]),
+        ({"kind": "goal", "title": "x", "values": {"pulse": {"value": 60, "mood": "good"}}}, [("values.pulse",)]),
+        ({"kind": "goal", "title": "x"}, []),
+    ],
+)
+def test_a_broken_rule_names_the_fields_that_it_is_about(body: Content, fields: list[tuple[str, ...]]) -> None:
+    found = records.mergeable(body["kind"]).broken({**body, "status": DRAFT})
+    assert [broken.fields for broken in found] == fields
 
 
 @pytest.mark.parametrize("status", STATUSES)
@@ -213,6 +234,112 @@ def test_reverting_a_draft_takes_the_earlier_fields_whole() -> None:
     assert records.reverted(draft, records.new(NOTE)) == {**NOTE, "status": DRAFT}
 
 
+# -- what follows from other fields -----------------------------------------------------------------------------------
+
+
+def measured(**values: tuple[Any, str]) -> Content:
+    return {"values": {name: {"value": value, "unit": unit} for name, (value, unit) in values.items()}}
+
+
+def index(weight: Any, height: Any) -> Any:
+    body = {"kind": "observation", "title": "Body", "values": {"weight": weight, "height": height}}
+    return records.new(body).get("bmi")
+
+
+KG_70, CM_175 = {"value": 70, "unit": "kg"}, {"value": 175, "unit": "cm"}
+
+
+@pytest.mark.parametrize(
+    ("weight", "height", "bmi"),
+    [
+        ((70, "kg"), (175, "cm"), 22.9),
+        ((70, "kg"), (1.75, "m"), 22.9),
+        ((70_000, "g"), (1.75, "m"), 22.9),
+        ((154, "[lb_av]"), (69, "[in_i]"), 22.7),
+        ((100, "kg"), (2, "m"), 25),
+        ((3_400, "g"), (50, "cm"), 13.6),
+        # Exactly between two: upwards, whatever a double would make of it.
+        ((56.2, "kg"), (2, "m"), 14.1),
+        ((57.8, "kg"), (2, "m"), 14.5),
+        ((5, "kg"), (1, "m"), 5),
+        ((4.999, "kg"), (1, "m"), None),
+        ((300, "kg"), (1, "m"), 300),
+        ((300.001, "kg"), (1, "m"), None),
+        ((70, "kg"), (175, "m"), None),
+        ((70, "g"), (175, "cm"), None),
+        ((70, "kg"), (5e-324, "m"), None),
+        ((5e-324, "kg"), (175, "cm"), None),
+        ((0, "kg"), (175, "cm"), None),
+        ((-70, "kg"), (175, "cm"), None),
+        ((70, "kg"), (0, "cm"), None),
+        ((70, "kg"), (-175, "cm"), None),
+        ((70, "lb"), (175, "cm"), None),
+        ((70, "kg"), (175, "inch"), None),
+        (("70", "kg"), (175, "cm"), None),
+        ((True, "kg"), (1, "m"), None),
+    ],
+)
+def test_a_body_mass_index_comes_from_weight_and_height(weight: Any, height: Any, bmi: Any) -> None:
+    content = records.new({"kind": "observation", **measured(weight=weight, height=height)})
+    assert same(content.get("bmi"), bmi)
+    assert "bmi" not in content or records.mergeable("observation").broken(content) == []
+
+
+@pytest.mark.parametrize(
+    "weight",
+    [
+        {"value": 70},
+        {"unit": "kg"},
+        {},
+        {**KG_70, "comparator": ">"},
+        {"unit": "kg", "absent": "scales broken"},
+        {**KG_70, "absent": "estimated"},
+    ],
+)
+def test_no_index_where_the_weight_is_no_plain_amount(weight: Content) -> None:
+    assert index(KG_70, CM_175) == 22.9
+    assert index(weight, CM_175) is None
+
+
+def test_no_index_without_both_and_for_no_other_kind() -> None:
+    for one in ({"weight": KG_70}, {"height": CM_175}, {"Weight": KG_70, "height": CM_175}, {}):
+        assert "bmi" not in records.new({"kind": "observation", "title": "Body", "values": one})
+    assert "bmi" not in records.new({"kind": "report", "title": "Body", **measured(weight=(70, "kg"), height=(1, "m"))})
+
+
+def test_the_index_follows_its_values_through_a_records_life() -> None:
+    first = records.new({"kind": "observation", **measured(weight=(70, "kg"), height=(175, "cm"))})
+    heavier = records.changed(first, measured(weight=(80, "kg"), height=(175, "cm")))
+    assert heavier["bmi"] == 26.1
+    assert records.changed(heavier, {"title": "Body"})["bmi"] == 26.1
+    assert "bmi" not in records.changed(heavier, measured(weight=(80, "kg")))
+    assert "bmi" not in records.changed(records.changed(heavier, {"title": "Body"}), {"values": None})
+    assert records.reverted(heavier, first) == first
+    assert records.imported({"kind": "observation", **measured(weight=(70, "kg"), height=(175, "cm"))}, SIGNED) == {
+        **first, "status": SIGNED,
+    }  # fmt: skip
+    signed = records.signed(heavier, "ada", NOON)
+    assert signed["bmi"] == records.retracted(signed)["bmi"] == 26.1
+    assert records.amended(signed, measured(weight=(70, "kg"), height=(175, "cm")))["bmi"] == 22.9
+
+
+def test_what_was_written_before_there_was_an_index_gets_it_with_its_next_change() -> None:
+    old = {"kind": "observation", "status": DRAFT, **measured(weight=(70, "kg"), height=(175, "cm"))}
+    assert records.signed(old, "ada", NOON).get("bmi") is None
+    assert records.changed(old, {"title": "Body"})["bmi"] == 22.9
+    assert records.reverted({**old, "title": "Body"}, old)["bmi"] == 22.9
+
+
+def test_nobody_writes_the_index() -> None:
+    draft = records.new({"kind": "observation", **measured(weight=(70, "kg"), height=(175, "cm"))})
+    assert refused(lambda: records.changed(draft, {"bmi": 20})) == [("bmi", "read_only")]
+    assert refused(lambda: records.changed(draft, {"bmi": None})) == [("bmi", "read_only")]
+
+
+def test_what_is_left_is_counted_in_parts_too() -> None:
+    assert records.changed(records.new(AMOXICILLIN), {"remaining": 9.5})["remaining"] == 9.5
+
+
 # -- time ---------------------------------------------------------------------------------------------------------
 
 
@@ -299,6 +426,7 @@ def test_each_kind_describes_itself(kind: str) -> None:
     shown, written = records.schema(kind), records.schema(kind, writing=True)
     assert shown["properties"]["kind"] == {"const": kind}
     assert shown["required"] == ["kind"]
-    assert set(shown["properties"]) - set(written["properties"]) == {"status", "signed_by", "signed_at"}
+    ours = {"status", "signed_by", "signed_at"} | ({"bmi"} if kind == "observation" else set())
+    assert set(shown["properties"]) - set(written["properties"]) == ours
     assert set(shown["properties"]) == set(records.FIELDS[kind])
     assert set(records.FIELDS[kind]) <= set(records.ANY)
