@@ -15,13 +15,14 @@ from typing import Any
 from heallog.application.ports.imports import Incoming, Mapped, ResourceSource
 from heallog.application.ports.unit_of_work import UnitOfWork, UnitOfWorkFactory
 from heallog.application.ports.world import Clock, Ids
+from heallog.application.trail import Books, audited
 from heallog.domain import patients, records
 from heallog.domain.access import Actor, Permission, authorise
 from heallog.domain.audit import Written, done
 from heallog.domain.errors import AlreadyExists, InvalidFields
 from heallog.domain.events import ContributionCommitted
-from heallog.domain.fields import decode, same
-from heallog.domain.versions import Change, Collection, Contribution, Head, advance, unborn
+from heallog.domain.fields import decode
+from heallog.domain.versions import Change, Collection, Contribution, Head, advance, differing, unborn
 
 BATCH = 1_000
 """Resources per unit of work: the fixed cost of a batch is spread thin, its memory stays a few MiB."""
@@ -98,16 +99,19 @@ class _Refused(Exception):
 class Imports:
     """One use case: take everything that can be taken, and say what could not."""
 
-    def __init__(self, uow: UnitOfWorkFactory, clock: Clock, ids: Ids) -> None:
+    def __init__(self, uow: UnitOfWorkFactory, books: Books, clock: Clock, ids: Ids) -> None:
+        self.books = books
         self._uow = uow
         self._clock = clock
         self._ids = ids
 
+    @audited("imports.run")
     async def run(
         self, actor: Actor, source: ResourceSource, watch: Callable[[Report, tuple[int, int]], None] | None = None
     ) -> Report:
         """Patients first, then everything else. `watch` is called after each batch with the report so far."""
         authorise(actor, Permission.IMPORT)
+        await self.books.started(actor, "imports.run")
         report = Report()
         for collection, items in (
             (Collection.PATIENTS, source.patients()),
@@ -196,12 +200,8 @@ class Imports:
             _may_update(head, plan)
         before = {} if head.content is None else decode(head.content)
         moved, version = advance(head, plan.content, Change.IMPORT, contribution, source=item.source)
-        names = tuple(
-            name for name in plan.content.keys() | before.keys() if not same(plan.content.get(name), before.get(name))
-        )
-        return done(
-            self._ids(), f"{mapped.collection}.import", contribution.actor, moved, version, tuple(sorted(names))
-        )
+        names = differing(before, plan.content)
+        return done(self._ids(), f"{mapped.collection}.import", contribution.actor, moved, (version,), names)
 
 
 def _may_update(head: Head, plan: _Planned) -> None:
@@ -210,6 +210,8 @@ def _may_update(head: Head, plan: _Planned) -> None:
         raise _Refused("it was deleted here")
     if head.source_version is None:
         raise _Refused("the id is taken by something that was entered here")
+    if head.conflict_id is not None:
+        raise _Refused("a conflict about it is open here")
     if head.version != head.source_version:
         raise _Refused(f"it was changed here since it was imported (version {head.version})")
     if head.patient_id != plan.mapped.patient_id:

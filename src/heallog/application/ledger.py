@@ -1,7 +1,7 @@
 """Proving the whole store: every chain of versions, and every head against the end of its chain."""
 
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from heallog.application.ports.versions import Ledger
 from heallog.domain.versions import GENESIS, Collection, Head, Version, proves
@@ -29,12 +29,15 @@ class Proof:
     flaw: Flaw | None
 
 
-async def verify(ledger: Ledger, watch: Callable[[int, int], None] | None = None) -> Proof:
+async def verify(
+    ledger: Ledger, watch: Callable[[int, int], None] | None = None, practice_id: str | None = None
+) -> Proof:
     """Read everything once, in order, in bounded memory. `watch` hears how many versions of how many are behind."""
-    size = await ledger.size()
+    size = await ledger.size(practice_id)
     checked = things = 0
     for collection in Collection:
-        async for head, chain in _joined(ledger.heads(collection), ledger.versions(collection)):
+        both = ledger.heads(collection, practice_id), ledger.versions(collection, practice_id)
+        async for head, chain in _joined(*both):
             checked += len(chain)
             things += 1
             flaw = _flaw(head, chain)
@@ -72,14 +75,33 @@ def _flaw(head: Head | None, chain: list[Version]) -> Flaw | None:
     for place, version in enumerate(chain, start=1):
         if version.number != place:
             return Flaw(*_key(version), place, "the version is missing")
-        if version.patient_id != chain[0].patient_id or not proves(previous, version):
+        # A source may be left out where it is not asked for; in the ledger it never is.
+        sourced = (version.source is None) == (version.source_digest is None)
+        if version.patient_id != chain[0].patient_id or not sourced or not proves(previous, version):
             return Flaw(*_key(version), place, "the version is not what was written")
         previous = version.hash
     if head is None:
         return Flaw(*_key(chain[0]), 0, "the head is missing")
-    last = chain[-1] if chain else None
-    if last is None or head.version != last.number:
+    trunk = [version for version in chain if not version.branch]
+    if not trunk or (head.version, head.last) != (trunk[-1].number, chain[-1].number):
         return Flaw(*_key(head), head.version, "the head's version is missing")
-    if (head.hash, head.content, head.patient_id) != (last.hash, last.content, last.patient_id):
+    if head != _head(head, chain, trunk):
         return Flaw(*_key(head), head.version, "the head is not its last version")
     return None
+
+
+def _head(head: Head, chain: list[Version], trunk: list[Version]) -> Head:
+    """What the versions make of it: content and times are the trunk's, the hash is that of the last, branch or not."""
+    now = trunk[-1]
+    imported = next((version for version in reversed(trunk) if version.source_digest is not None), None)
+    return replace(
+        head,
+        patient_id=now.patient_id,
+        content=now.content,
+        hash=chain[-1].hash,
+        created_at=chain[0].received_at,
+        updated_at=now.received_at,
+        updated_by=now.author_id,
+        source_digest=imported.source_digest if imported else None,
+        source_version=imported.number if imported else None,
+    )

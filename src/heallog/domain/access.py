@@ -26,17 +26,35 @@ class Permission(StrEnum):
     SIGN_RECORDS = "records.sign"
     DELETE_RECORDS = "records.delete"
     IMPORT = "imports.run"
+    READ_CONFLICTS = "conflicts.read"
+    RESOLVE_CONFLICTS = "conflicts.resolve"
+    READ_POLICIES = "policies.read"
+    SET_POLICIES = "policies.set"
+    READ_AUDIT = "audit.read"
+    VERIFY_AUDIT = "audit.verify"
+    READ_ACCESS_LOG = "patients.access-log"
 
 
-_READS = frozenset({Permission.READ_PATIENTS, Permission.READ_RECORDS})
+_READS = frozenset(
+    {Permission.READ_PATIENTS, Permission.READ_RECORDS, Permission.READ_CONFLICTS, Permission.READ_POLICIES}
+)
 _WRITES = frozenset({Permission.WRITE_PATIENTS, Permission.WRITE_RECORDS})
-_CLINICAL = frozenset({Permission.SIGN_RECORDS, Permission.DELETE_RECORDS, Permission.DELETE_PATIENTS})
+_CLINICAL = frozenset(
+    {
+        Permission.SIGN_RECORDS,
+        Permission.DELETE_RECORDS,
+        Permission.DELETE_PATIENTS,
+        Permission.RESOLVE_CONFLICTS,
+        Permission.READ_ACCESS_LOG,
+    }
+)
+_TRAIL = frozenset({Permission.READ_AUDIT, Permission.VERIFY_AUDIT, Permission.READ_ACCESS_LOG})
 
 PERMISSIONS: dict[Role, frozenset[Permission]] = {
-    Role.OWNER: _READS | _WRITES | _CLINICAL | {Permission.IMPORT},
+    Role.OWNER: _READS | _WRITES | _CLINICAL | _TRAIL | {Permission.SET_POLICIES, Permission.IMPORT},
     Role.CLINICIAN: _READS | _WRITES | _CLINICAL,
     Role.ASSISTANT: _READS | _WRITES,
-    Role.AUDITOR: _READS,
+    Role.AUDITOR: _READS | _TRAIL,
 }
 
 

@@ -121,6 +121,10 @@ class VersionConflict(DomainError):
     code = "VERSION_CONFLICT"
 
 
+class HeldBack(VersionConflict):
+    """A version conflict that keeps what was sent, or a part of it, until someone decides about it."""
+
+
 class RecordSigned(DomainError):
     """Signed content never changes; it can be amended."""
 

@@ -6,7 +6,7 @@ is void. Patients and records share all of this.
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -40,11 +40,17 @@ class Change(StrEnum):
     IMPORT = "import"
 
 
+ENTERED = (Change.CREATION, Change.MODIFICATION, Change.AMENDMENT, Change.REVERSION, Change.RESTORATION)
+"""Versions whose content a person gave; the others are made from these, or have none."""
+
+
 @dataclass(frozen=True, slots=True)
 class Version:
     """One immutable state. `content` is canonical JSON, or None where the thing was deleted.
 
-    `source` is the foreign resource that an import made the version from, byte for byte.
+    `number` counts every version of a thing, `parent` is the one that the author saw. A `branch` never became the head:
+    it keeps what someone submitted on an older version. `inputs` are the versions that a merge was made from. `source`
+    is the foreign resource that an import made the version from, byte for byte.
     """
 
     practice_id: str
@@ -65,14 +71,17 @@ class Version:
     source: bytes | None
     source_digest: bytes | None
     hash: bytes
+    branch: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Head:
     """The state that reads answer with. `content` is None while deleted; `version` 0 is a thing not yet created.
 
-    `patient_id` is the patient it belongs to (a patient belongs to itself). `source_digest` and `source_version` tell
-    which foreign resource was imported last and which version that made.
+    `last` is the number of its latest version, on the trunk (then it is `version`) or on a branch, and `hash` that
+    version's. `conflict_id` names the open conflict about it, if there is one. `patient_id` is the patient that it
+    belongs to (a patient belongs to itself). `source_digest` and `source_version` tell which foreign resource was
+    imported last and which version that made.
     """
 
     practice_id: str
@@ -80,6 +89,7 @@ class Head:
     id: str
     patient_id: str
     version: int
+    last: int
     hash: bytes
     content: bytes | None
     created_at: datetime
@@ -87,6 +97,9 @@ class Head:
     updated_by: str
     source_digest: bytes | None = None
     source_version: int | None = None
+    conflict_id: str | None = None
+    merged_from: tuple[int, ...] = field(default=(), compare=False)
+    """What the version was merged from; known right after the merge and not stored (the version's `inputs` are)."""
 
     @property
     def deleted(self) -> bool:
@@ -135,6 +148,8 @@ def chain(previous: bytes, version: Version) -> bytes:
             "contribution_id": version.contribution_id,
             "source": None if version.source_digest is None else version.source_digest.hex(),
         }
+        # Only where it is so: histories from before there were branches go on proving themselves.
+        | ({"branch": True} if version.branch else {})
     )
     digest = hashlib.sha256(previous)
     digest.update(hashlib.sha256(version.content or b"").digest())
@@ -159,7 +174,7 @@ class Contribution:
 
 def unborn(practice_id: str, collection: Collection, thing_id: str, patient_id: str, at: datetime) -> Head:
     """The head of a thing before its first version."""
-    return Head(practice_id, collection, thing_id, patient_id, 0, GENESIS, None, at, at, "")
+    return Head(practice_id, collection, thing_id, patient_id, 0, 0, GENESIS, None, at, at, "")
 
 
 def advance(
@@ -168,23 +183,66 @@ def advance(
     change: Change,
     contribution: Contribution,
     *,
+    inputs: tuple[int, ...] = (),
     reason: str | None = None,
     client_time: datetime | None = None,
     source: bytes | None = None,
 ) -> tuple[Head, Version]:
-    """The next version of a thing and its head after it."""
-    encoded = None if content is None else canonical(content)
-    source_digest = None if source is None else hashlib.sha256(source).digest()
+    """The next version of a thing and its head after it. `inputs` are what it was merged from."""
+    version = _next(head, head.version, content, change, contribution, inputs, reason, client_time, source)
+    moved = replace(
+        head,
+        version=version.number,
+        last=version.number,
+        hash=version.hash,
+        content=version.content,
+        merged_from=inputs,
+        updated_at=contribution.at,
+        updated_by=contribution.actor.account_id,
+        source_digest=version.source_digest or head.source_digest,
+        source_version=version.number if source is not None else head.source_version,
+    )
+    return moved, version
+
+
+def branch(
+    head: Head,
+    parent: int,
+    content: Mapping[str, Any] | None,
+    change: Change,
+    contribution: Contribution,
+    *,
+    reason: str | None = None,
+    client_time: datetime | None = None,
+) -> tuple[Head, Version]:
+    """What someone made of version `parent`, kept beside the trunk: the head answers as before."""
+    version = _next(head, parent, content, change, contribution, (), reason, client_time, None, beside=True)
+    return replace(head, last=version.number, hash=version.hash), version
+
+
+def _next(
+    head: Head,
+    parent: int,
+    content: Mapping[str, Any] | None,
+    change: Change,
+    contribution: Contribution,
+    inputs: tuple[int, ...],
+    reason: str | None,
+    client_time: datetime | None,
+    source: bytes | None,
+    *,
+    beside: bool = False,
+) -> Version:
     version = Version(
         practice_id=head.practice_id,
         collection=head.collection,
         thing_id=head.id,
         patient_id=head.patient_id,
-        number=head.version + 1,
-        parent=head.version or None,
-        inputs=(),
+        number=head.last + 1,
+        parent=parent or None,
+        inputs=inputs,
         change=change,
-        content=encoded,
+        content=None if content is None else canonical(content),
         author_id=contribution.actor.account_id,
         device_id=contribution.actor.device_id,
         received_at=contribution.at,
@@ -192,43 +250,41 @@ def advance(
         reason=reason,
         contribution_id=contribution.id,
         source=source,
-        source_digest=source_digest,
+        source_digest=None if source is None else hashlib.sha256(source).digest(),
         hash=b"",
+        branch=beside,
     )
-    version = replace(version, hash=chain(head.hash, version))
-    moved = replace(
-        head,
-        version=version.number,
-        hash=version.hash,
-        content=encoded,
-        updated_at=contribution.at,
-        updated_by=contribution.actor.account_id,
-        source_digest=source_digest or head.source_digest,
-        source_version=version.number if source is not None else head.source_version,
-    )
-    return moved, version
+    return replace(version, hash=chain(head.hash, version))
 
 
-def check_seen(head: Head, seen: Seen, changes: Mapping[str, Any] | None = None) -> None:
-    """Pass if the caller saw the head. Raises `VersionRequired`, `StaleVersion` (strict) or `VersionConflict`."""
+def saw(head: Head, seen: Seen) -> bool:
+    """Whether the caller saw the head; False where they saw an older version and did not ask for the head or nothing.
+
+    Raises `VersionRequired`, `StaleVersion` (strict), `VersionConflict` for a version that does not exist yet.
+    """
     if seen.version is None:
         raise VersionRequired("name the version you saw, in If-Match or in base_version")
     if seen.version == head.version:
-        return
+        return True
     context: dict[str, Any] = {"version": head.version}
     if seen.strict:
         raise StaleVersion(f"this is at version {head.version} now, not {seen.version}", context=context)
-    if seen.version > head.version:
+    if seen.version > head.last:
         raise VersionConflict(f"there is no version {seen.version}; the head is {head.version}", context=context)
-    raise VersionConflict(
-        f"this changed since version {seen.version}; the head is {head.version}",
-        context=context
-        | {
-            "base_version": seen.version,
-            "head": None if head.content is None else decode(head.content),
-            "changes": dict(changes or {}),
-        },
-    )
+    return False
+
+
+def check_seen(head: Head, seen: Seen) -> None:
+    """Pass if the caller saw the head: what cannot be merged must be about it. Raises as `saw` does."""
+    if not saw(head, seen):
+        raise VersionConflict(
+            f"this changed since version {seen.version}; the head is {head.version}",
+            context={
+                "version": head.version,
+                "base_version": seen.version,
+                "head": None if head.content is None else decode(head.content),
+            },
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,3 +304,14 @@ def diff(before: Mapping[str, Any], after: Mapping[str, Any], prefix: str = "") 
             yield from diff(one, other, f"{prefix}{name}.")
         elif not same(one, other):
             yield Difference(prefix + name, one, other)
+
+
+def between(one: Version, other: Version) -> list[Difference]:
+    """What differs from one version to another. A deletion has no fields."""
+    before, after = ({} if version.content is None else decode(version.content) for version in (one, other))
+    return list(diff(before, after))
+
+
+def differing(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[str, ...]:
+    """The names of the fields in which two contents differ, in their order."""
+    return tuple(name for name in sorted(before.keys() | after.keys()) if not same(before.get(name), after.get(name)))

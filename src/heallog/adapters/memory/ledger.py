@@ -15,22 +15,25 @@ class MemoryLedger:
     def __init__(self, tables: Tables) -> None:
         self._tables = tables
 
-    async def versions(self, collection: Collection) -> AsyncIterator[Version]:
+    async def versions(self, collection: Collection, practice_id: str | None = None) -> AsyncIterator[Version]:
         for thing, versions in sorted(self._tables.versions.items(), key=lambda item: item[0]):
-            if thing[1] == collection:
+            if thing[1] == collection and practice_id in (None, thing[0]):
                 for version in versions:
                     yield replace(version)
 
-    async def heads(self, collection: Collection) -> AsyncIterator[Head]:
+    async def heads(self, collection: Collection, practice_id: str | None = None) -> AsyncIterator[Head]:
         if collection is Collection.PATIENTS:
             heads = [row.head for row in self._tables.patients.values()]
         else:
             heads = [row.head for row in self._tables.records.values()]
         for head in sorted(heads, key=lambda head: (head.practice_id, head.id)):
-            yield replace(head)
+            if practice_id in (None, head.practice_id):
+                yield replace(head)
 
-    async def size(self) -> int:
-        return sum(map(len, self._tables.versions.values()))
+    async def size(self, practice_id: str | None = None) -> int:
+        return sum(
+            len(versions) for thing, versions in self._tables.versions.items() if practice_id in (None, thing[0])
+        )
 
 
 @asynccontextmanager

@@ -11,8 +11,10 @@ from dataclasses import dataclass, field, fields
 from datetime import datetime
 
 from heallog.domain.accounts import Account
-from heallog.domain.audit import AuditEntry
+from heallog.domain.audit import AuditEntry, Seal
+from heallog.domain.conflicts import Conflict
 from heallog.domain.patients import SearchKey
+from heallog.domain.policies import Setting
 from heallog.domain.practices import Membership, Practice
 from heallog.domain.sessions import Session
 from heallog.domain.versions import Head, Version
@@ -72,6 +74,9 @@ class Tables:
     patients: MutableMapping[InPractice, PatientRow] = field(default_factory=dict)
     records: MutableMapping[InPractice, RecordRow] = field(default_factory=dict)
     versions: MutableMapping[Thing, tuple[Version, ...]] = field(default_factory=dict)
+    conflicts: MutableMapping[InPractice, Conflict] = field(default_factory=dict)
+    policies: MutableMapping[str, tuple[Setting, ...]] = field(default_factory=dict)
+    """A practice's settings in the order of their numbers."""
     audit_entries: MutableMapping[InPractice, AuditEntry] = field(default_factory=dict)
 
 
@@ -84,6 +89,9 @@ class Store(Tables):
     def __init__(self) -> None:
         super().__init__()
         self.alone = asyncio.Lock()
+        self.audit_places: dict[InPractice, int] = {}
+        """The number of each entry that was ever looked at, in the order in which they came."""
+        self.audit_seals: list[Seal] = []
 
     async def open(self) -> None:
         """Nothing to connect to."""

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Self
 
 from heallog.adapters.memory import audit
 from heallog.adapters.memory.accounts import AccountRepository
+from heallog.adapters.memory.conflicts import ConflictRepository
 from heallog.adapters.memory.patients import PatientRepository
+from heallog.adapters.memory.policies import PolicyRepository
 from heallog.adapters.memory.practices import PracticeRepository
 from heallog.adapters.memory.records import RecordRepository
 from heallog.adapters.memory.sessions import SessionRepository
@@ -26,6 +28,8 @@ class MemoryUnitOfWork:
     accounts: AccountRepository
     practices: PracticeRepository
     sessions: SessionRepository
+    conflicts: ConflictRepository
+    policies: PolicyRepository
 
     def __init__(self, store: Store, ears: Ears) -> None:
         self._store = store
@@ -44,6 +48,8 @@ class MemoryUnitOfWork:
         self.accounts = AccountRepository(tables)
         self.practices = PracticeRepository(tables)
         self.sessions = SessionRepository(tables)
+        self.conflicts = ConflictRepository(tables)
+        self.policies = PolicyRepository(tables)
         return self
 
     async def __aexit__(

@@ -10,7 +10,7 @@ from heallog.adapters.memory import audit
 from heallog.adapters.memory.store import ConstraintViolated, InPractice, Overlay, Tables, Thing
 from heallog.domain.audit import Written
 from heallog.domain.errors import AlreadyExists
-from heallog.domain.versions import Collection, Head, Version
+from heallog.domain.versions import ENTERED, Collection, Head, Version
 
 
 class Row(Protocol):
@@ -57,7 +57,8 @@ def append(
         for item in written:
             audit.check(tables, item.entry)
         for item in written:
-            _put_version(tables, item.version)
+            for version in item.versions:
+                _put_version(tables, version)
             key = item.head.practice_id, item.head.id
             old = heads.get(key)
             head = replace(item.head) if old is None else _moved(old.head, item.head)
@@ -68,18 +69,19 @@ def append(
 
 def _check_contribution(written: Sequence[Written]) -> None:
     """PostgreSQL is told these once for all; a version of another contribution would be stored with a wrong author."""
-    versions = [item.version for item in written]
+    versions = [version for item in written for version in item.versions]
     shared = {(v.practice_id, v.contribution_id, v.author_id, v.device_id, v.received_at) for v in versions}
     if len(shared) > 1:
         raise ConstraintViolated("one append is one contribution")
 
 
 def _check_numbers(tables: Overlay, written: Sequence[Written]) -> None:
-    things = [_thing(item.version) for item in written]
+    things = [_thing(item.versions[0]) for item in written]
     if len(set(things)) < len(things) or len({item.entry.id for item in written}) < len(things):
         raise ConstraintViolated("one thing, or one entry, comes twice")
     for thing, item in zip(things, written, strict=True):
-        if any(version.number == item.version.number for version in tables.versions.get(thing, ())):
+        numbers = {version.number for version in item.versions}
+        if any(version.number in numbers for version in tables.versions.get(thing, ())):
             raise AlreadyExists("this id is taken")
 
 
@@ -88,7 +90,7 @@ def _check_heads(heads: Heads[AnyRow], written: Sequence[Written], check_new: Ca
     for item, row in rows:
         if row is None:
             check_new(item.head)
-    if any(row is not None and row.head.version != item.version.number - 1 for item, row in rows):
+    if any((0 if row is None else row.head.last) != item.before for item, row in rows):
         raise RuntimeError("a head was not where its lock left it")
 
 
@@ -134,6 +136,21 @@ class VersionReads:
     ) -> dict[int, Version]:
         versions = self._tables.versions.get((practice_id, collection, thing_id), ())
         return {version.number: replace(version) for version in versions if version.number in numbers}
+
+    async def lineage(
+        self, practice_id: str, collection: Collection, thing_id: str, base: int, device_id: str
+    ) -> tuple[Version | None, Version | None]:
+        versions = self._tables.versions.get((practice_id, collection, thing_id), ())
+        started = next((version for version in versions if version.number == base), None)
+        own = [
+            version
+            for version in versions
+            if version.number > base
+            and (version.parent or 0) >= base
+            and version.device_id == device_id
+            and version.change in ENTERED
+        ]
+        return started and replace(started, source=None), replace(own[-1], source=None) if own else None
 
 
 if TYPE_CHECKING:

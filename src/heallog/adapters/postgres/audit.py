@@ -1,13 +1,33 @@
-"""The table of audit entries, and adding those that belong to no version."""
+"""The tables of audit entries and seals; adding entries that belong to no version, and reading them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from itertools import product
+from typing import Any
 
-from sqlalchemy import Column, Index, Integer, PrimaryKeyConstraint, Table, Text, bindparam, insert
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Index,
+    Integer,
+    LargeBinary,
+    PrimaryKeyConstraint,
+    Table,
+    Text,
+    bindparam,
+    insert,
+    literal_column,
+    select,
+    text,
+    tuple_,
+    union_all,
+)
 from sqlalchemy.dialects.postgresql import ARRAY
 
-from heallog.adapters.postgres.database import Executor, Statement
-from heallog.adapters.postgres.schema import ID, identifier, metadata, moment
-from heallog.domain.audit import AuditEntry
+from heallog.adapters.postgres.accounts import accounts
+from heallog.adapters.postgres.database import Executor, Row, Statement
+from heallog.adapters.postgres.schema import ID, TIME, identifier, metadata, moment
+from heallog.domain.audit import AuditEntry, Chosen, Line
 
 audit_entries = Table(
     "audit_entries",
@@ -28,15 +48,123 @@ audit_entries = Table(
     Column("version", Integer),
     Column("reason", Text),
     Column("fields", ARRAY(Text), nullable=False),
+    Column("hash", LargeBinary),
+    Column("subjects", ARRAY(ID)),
+    Column("cluster", BigInteger, nullable=False, server_default=text("0")),
+    Column("transaction", BigInteger, nullable=False, server_default=text("0")),
     PrimaryKeyConstraint("practice_id", "id"),
+    Index(None, "practice_id", "at", "id"),
     Index(None, "practice_id", "patient_id", "at"),
+    Index(None, "practice_id", "account_id", "at", "id"),
+    Index(None, "cluster", "transaction"),
+)
+Index(None, audit_entries.c.subjects, postgresql_using="gin", postgresql_where=audit_entries.c.subjects.is_not(None))
+
+PLACE: Mapping[str, Any] = {
+    "cluster": literal_column("current_setting('heallog.cluster')::bigint"),
+    "transaction": literal_column("pg_current_xact_id()::text::bigint"),
+}
+"""Which transaction of which server wrote an entry: what seals go by. Connections set `heallog.cluster`."""
+
+audit_seals = Table(
+    "audit_seals",
+    metadata,
+    identifier("practice_id"),
+    Column("number", Integer, nullable=False),
+    moment("at"),
+    Column("cluster", BigInteger, nullable=False),
+    Column("low", BigInteger, nullable=False),
+    Column("high", BigInteger, nullable=False),
+    Column("entries", ARRAY(ID), nullable=False),
+    Column("digests", LargeBinary, nullable=False),
+    Column("hash", LargeBinary, nullable=False),
+    PrimaryKeyConstraint("practice_id", "number"),
+    Index(None, "cluster", "high"),
 )
 
-ADD = Statement(insert(audit_entries).values({c.name: bindparam(c.name, type_=c.type) for c in audit_entries.c}))
+_WRITTEN = tuple(column for column in audit_entries.c if column.name not in PLACE)
+ADD = Statement(insert(audit_entries).values({c.name: bindparam(c.name, type_=c.type) for c in _WRITTEN} | dict(PLACE)))
 
 
 async def add(executor: Executor, entries: Sequence[AuditEntry]) -> None:
     """One statement each: logins and refusals come singly; those of versions go with their versions."""
     for entry in entries:
-        values = {column.name: getattr(entry, column.name) for column in audit_entries.c}
-        await executor.fetch(ADD, **values | {"fields": list(entry.fields)})
+        values = {column.name: getattr(entry, column.name) for column in _WRITTEN}
+        lists = {"fields": list(entry.fields), "subjects": list(entry.subjects) or None}
+        await executor.fetch(ADD, **values | lists)
+
+
+# -- reading ------------------------------------------------------------------------------------------------------
+
+_LIMIT = bindparam("limit", type_=Integer)
+_BEGINNING = datetime(1, 1, 1, tzinfo=UTC)
+_END = datetime(9999, 12, 31, tzinfo=UTC)
+
+
+def _page(*, patient: bool, account: bool, cursor: bool) -> Statement:
+    """A statement for each choice: a filter that is switched off by a parameter would keep the index from being used.
+
+    About a patient there are two sorts of entries, and each has an index: its own, and lists that showed it.
+    """
+    e = audit_entries.c
+    conditions = [
+        e.practice_id == bindparam("practice_id", type_=ID),
+        e.at >= bindparam("since", type_=TIME),
+        e.at < bindparam("until", type_=TIME),
+    ]
+    if account:
+        conditions.append(e.account_id == bindparam("account_id", type_=ID))
+    if cursor:
+        there = audit_entries.alias("there").c
+        place = select(there.at, there.id).where(
+            there.practice_id == bindparam("practice_id", type_=ID), there.id == bindparam("after", type_=ID)
+        )
+        conditions.append(tuple_(e.at, e.id) < place.scalar_subquery())
+    page = select(*_WRITTEN).where(*conditions).order_by(e.at.desc(), e.id.desc()).limit(_LIMIT)
+    found = page.subquery("found")
+    if patient:
+        wanted = bindparam("patient_id", type_=ID)
+        its_own = page.where(e.patient_id == wanted)
+        listed = page.where(
+            e.subjects.contains(bindparam("subjects", type_=ARRAY(ID))), e.patient_id.is_distinct_from(wanted)
+        )
+        found = union_all(its_own.subquery().select(), listed.subquery().select()).subquery("found")
+    return Statement(
+        select(found, accounts.c.name)
+        .select_from(found.outerjoin(accounts, accounts.c.id == found.c.account_id))
+        .order_by(found.c.at.desc(), found.c.id.desc())
+        .limit(_LIMIT)
+    )
+
+
+PAGES = {
+    choice: _page(**dict(zip(("patient", "account", "cursor"), choice, strict=True)))
+    for choice in product((False, True), repeat=3)
+}
+
+
+def _line(row: Row) -> Line:
+    values = list(row)
+    values[15], values[17] = tuple(values[15]), tuple(values[17] or ())
+    return Line(AuditEntry(*values[:18]), values[18])
+
+
+class AuditReads:
+    """Plain reads, on the pool."""
+
+    def __init__(self, executor: Executor) -> None:
+        self._executor = executor
+
+    async def page(self, practice_id: str, chosen: Chosen, *, after: str | None, limit: int) -> Sequence[Line]:
+        rows = await self._executor.fetch(
+            PAGES[chosen.patient_id is not None, chosen.account_id is not None, after is not None],
+            practice_id=practice_id,
+            patient_id=chosen.patient_id,
+            subjects=[chosen.patient_id],
+            account_id=chosen.account_id,
+            after=after,
+            since=chosen.since or _BEGINNING,
+            until=chosen.until or _END,
+            limit=limit,
+        )
+        return [_line(row) for row in rows]

@@ -6,6 +6,7 @@ from heallog.domain.errors import AlreadyExists, DomainError, EmailTaken, NotFou
 
 _BY_CONSTRAINT: dict[str, tuple[type[DomainError], str]] = {
     "versions_pkey": (AlreadyExists, "this id is taken"),
+    "policies_pkey": (AlreadyExists, "this id is taken"),
     "patients_pkey": (AlreadyExists, "this id is taken"),
     "records_pkey": (AlreadyExists, "this id is taken"),
     "records_patients_fkey": (NotFound, "there is no such patient"),

@@ -9,8 +9,10 @@ from sqlalchemy import BigInteger, Text, bindparam, func, select
 
 from heallog.adapters.postgres import audit
 from heallog.adapters.postgres.accounts import AccountRepository
+from heallog.adapters.postgres.conflicts import ConflictRepository
 from heallog.adapters.postgres.database import Database, Statement, Transaction
 from heallog.adapters.postgres.patients import PatientRepository
+from heallog.adapters.postgres.policies import PolicyRepository
 from heallog.adapters.postgres.practices import PracticeRepository
 from heallog.adapters.postgres.records import RecordRepository
 from heallog.adapters.postgres.schema import metadata
@@ -39,6 +41,8 @@ class PostgresUnitOfWork:
     accounts: AccountRepository
     practices: PracticeRepository
     sessions: SessionRepository
+    conflicts: ConflictRepository
+    policies: PolicyRepository
 
     def __init__(self, database: Database, ears: Ears) -> None:
         self._database = database
@@ -63,6 +67,8 @@ class PostgresUnitOfWork:
         self.accounts = AccountRepository(transaction)
         self.practices = PracticeRepository(transaction)
         self.sessions = SessionRepository(transaction)
+        self.conflicts = ConflictRepository(transaction)
+        self.policies = PolicyRepository(transaction)
         return self
 
     async def __aexit__(

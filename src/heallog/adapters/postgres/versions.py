@@ -1,9 +1,10 @@
 """The table of versions, reading it, and the one statement that appends to it."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import (
+    Boolean,
     Column,
     Integer,
     LargeBinary,
@@ -15,20 +16,23 @@ from sqlalchemy import (
     bindparam,
     case,
     cast,
+    false,
     func,
     insert,
     literal_column,
     null,
+    or_,
     select,
+    text,
+    update,
 )
 from sqlalchemy.dialects.postgresql import ARRAY
-from sqlalchemy.dialects.postgresql import insert as upsert
 
-from heallog.adapters.postgres.audit import audit_entries
+from heallog.adapters.postgres.audit import PLACE, audit_entries
 from heallog.adapters.postgres.database import Executor, Row, Statement
 from heallog.adapters.postgres.schema import ID, TIME, Bytes, identifier, metadata, moment
 from heallog.domain.audit import Written
-from heallog.domain.versions import Change, Collection, Head, Version
+from heallog.domain.versions import ENTERED, Change, Collection, Head, Version
 
 SEPARATOR = "\x1f"
 """Joins lists inside an array parameter (PostgreSQL has no arrays of arrays of unequal length). No text holds it."""
@@ -54,6 +58,7 @@ versions = Table(
     Column("source", Bytes),
     Column("source_digest", LargeBinary),
     Column("hash", LargeBinary, nullable=False),
+    Column("branch", Boolean, nullable=False, server_default=false()),
     PrimaryKeyConstraint("practice_id", "collection", "thing_id", "number"),
 )
 
@@ -65,6 +70,7 @@ def head_columns() -> list[Column[Any]]:
         identifier("id"),
         identifier("patient_id"),
         Column("version", Integer, nullable=False),
+        Column("last", Integer, nullable=False, server_default=text("0")),
         Column("hash", LargeBinary, nullable=False),
         Column("content", Bytes),
         moment("created_at"),
@@ -72,6 +78,7 @@ def head_columns() -> list[Column[Any]]:
         identifier("updated_by"),
         Column("source_digest", LargeBinary),
         Column("source_version", Integer),
+        Column("conflict_id", ID),
     ]
 
 
@@ -115,33 +122,58 @@ _SHARED: Mapping[str, Any] = {
     "session_id": ID,
     "request_id": Text(),
 }
-_EACH: Mapping[str, Any] = {
-    "thing_id": ID,
+_VERSION: Mapping[str, Any] = {
+    "v_thing_id": ID,
+    "v_patient_id": ID,
+    "v_number": Integer(),
+    "v_parent": Integer(),
+    "v_inputs": Text(),
+    "v_change": Text(),
+    "v_content": Bytes(),
+    "v_client_time": TIME,
+    "v_reason": Text(),
+    "v_source": Bytes(),
+    "v_source_digest": LargeBinary(),
+    "v_hash": LargeBinary(),
+    "v_branch": Boolean(),
+}
+_MOVED: Mapping[str, Any] = {
+    "before": Integer(),
+    "id": ID,
     "patient_id": ID,
-    "number": Integer(),
-    "parent": Integer(),
-    "inputs": Text(),
-    "change": Text(),
-    "content": Bytes(),
-    "client_time": TIME,
-    "reason": Text(),
-    "source": Bytes(),
-    "source_digest": LargeBinary(),
+    "version": Integer(),
+    "last": Integer(),
     "hash": LargeBinary(),
+    "content": Bytes(),
     "created_at": TIME,
-    "head_digest": LargeBinary(),
-    "head_source": Integer(),
+    "updated_at": TIME,
+    "updated_by": ID,
+    "source_digest": LargeBinary(),
+    "source_version": Integer(),
+    "conflict_id": ID,
     "entry_id": ID,
     "action": Text(),
+    "outcome": Text(),
+    "reason": Text(),
     "fields": Text(),
 }
+
+
+def _given(name: str, columns: Mapping[str, Any]) -> Any:
+    """Rows out of one array parameter per column."""
+    arrays = func.unnest(*(bindparam(column, type_=ARRAY(kind)) for column, kind in columns.items()))
+    return select(arrays.table_valued(*columns).render_derived(name=f"{name}_arrays")).cte(name)
+
+
+def _listed(joined: Any, kind: Any) -> Any:
+    return cast(func.string_to_array(joined, literal_column("E'\\x1f'")), ARRAY(kind))
 
 
 class Append:
     """Versions, heads and audit entries of one contribution to one collection, in one statement.
 
     The primary key of `versions` makes it impossible to write a number twice, whatever was locked or not; a head
-    moves only to the version after its own.
+    moves only from where its lock left it.
     """
 
     def __init__(
@@ -157,122 +189,109 @@ class Append:
         `lists` names those that hold lists, joined by `SEPARATOR`, with the type of their elements.
         """
         self._collection = collection
-        self._own = tuple(own)
         self._project = project
-        each = {**_EACH, **own}
-        arrays = func.unnest(*(bindparam(name, type_=ARRAY(kind)) for name, kind in each.items()))
-        given = select(arrays.table_valued(*each).render_derived(name="arrays")).cte("given")
+        self._moved = {**_MOVED, **own}
+        given, moved = _given("given", _VERSION), _given("moved", self._moved)
         shared = {name: bindparam(name, type_=kind) for name, kind in _SHARED.items()}
-
-        def listed(name: str, kind: Any) -> Any:
-            parts = func.string_to_array(given.c[name], literal_column("E'\\x1f'"))
-            return cast(parts, ARRAY(kind))
-
         version = {
             "practice_id": shared["practice_id"],
             "collection": shared["collection"],
-            "thing_id": given.c.thing_id,
-            "patient_id": given.c.patient_id,
-            "number": given.c.number,
-            "parent": given.c.parent,
-            "inputs": listed("inputs", Integer),
-            "change": given.c.change,
-            "content": given.c.content,
+            **{
+                name: given.c[f"v_{name}"]
+                for name in ("thing_id", "patient_id", "number", "parent", "change", "content")
+            },
+            "inputs": _listed(given.c.v_inputs, Integer),
             "author_id": shared["account_id"],
             "device_id": shared["device_id"],
             "received_at": shared["at"],
-            "client_time": given.c.client_time,
-            "reason": given.c.reason,
             "contribution_id": shared["contribution_id"],
-            "source": given.c.source,
-            "source_digest": given.c.source_digest,
-            "hash": given.c.hash,
+            **{
+                name: given.c[f"v_{name}"]
+                for name in ("client_time", "reason", "source", "source_digest", "hash", "branch")
+            },
         }
         head = {
             "practice_id": shared["practice_id"],
-            "id": given.c.thing_id,
-            "patient_id": given.c.patient_id,
-            "version": given.c.number,
-            "hash": given.c.hash,
-            "content": given.c.content,
-            "created_at": given.c.created_at,
-            "updated_at": shared["at"],
-            "updated_by": shared["account_id"],
-            "source_digest": given.c.head_digest,
-            "source_version": given.c.head_source,
-            **{name: listed(name, lists[name]) if name in lists else given.c[name] for name in own},
+            **{name: moved.c[name] for name in _HEAD if name != "practice_id"},
+            **{name: _listed(moved.c[name], lists[name]) if name in lists else moved.c[name] for name in own},
         }
         entry = {
-            "practice_id": shared["practice_id"],
-            "id": given.c.entry_id,
-            "at": shared["at"],
-            "account_id": shared["account_id"],
-            "role": shared["role"],
-            "session_id": shared["session_id"],
-            "device_id": shared["device_id"],
+            **{name: shared[name] for name in ("practice_id", "at", "account_id", "role", "session_id", "device_id")},
             "request_id": shared["request_id"],
-            "action": given.c.action,
-            "outcome": literal_column("'done'"),
             "collection": shared["collection"],
-            "thing_id": given.c.thing_id,
-            "patient_id": given.c.patient_id,
-            "version": given.c.number,
-            "reason": given.c.reason,
-            "fields": listed("fields", Text),
+            "id": moved.c.entry_id,
+            "action": moved.c.action,
+            "outcome": moved.c.outcome,
+            "thing_id": moved.c.id,
+            "patient_id": moved.c.patient_id,
+            "version": moved.c.last,
+            "reason": moved.c.reason,
+            "fields": _listed(moved.c.fields, Text),
+            "hash": moved.c.hash,
+            **PLACE,
         }
-        write_versions = insert(versions).from_select(list(version), select(*version.values())).cte("write_versions")
-        write_entries = insert(audit_entries).from_select(list(entry), select(*entry.values())).cte("write_entries")
-        write_heads = upsert(heads).from_select(list(head), select(*head.values()))
-        fixed = {"practice_id", "id", "patient_id", "created_at"}
 
         def moved_to(name: str) -> Any:
-            new = write_heads.excluded
             # What is deleted keeps its place in lists: a cursor on it still leads on from there.
-            return case((new.content.is_(None), heads.c[name]), else_=new[name]) if name in own else new[name]
+            return case((moved.c.content.is_(None), heads.c[name]), else_=head[name]) if name in own else head[name]
 
-        write = write_heads.on_conflict_do_update(
-            index_elements=["practice_id", "id"],
-            set_={name: moved_to(name) for name in head if name not in fixed},
-            where=heads.c.version == write_heads.excluded.version - literal_column("1"),
-        ).returning(heads.c.id)
-        moved = write.add_cte(write_versions, write_entries).cte("write_heads")
-        self._statement = Statement(select(func.count()).select_from(moved))
+        fixed = {"practice_id", "id", "patient_id", "created_at"}
+        born = moved.c.before == literal_column("0")
+        write_versions = insert(versions).from_select(list(version), select(*version.values())).cte("write_versions")
+        write_entries = insert(audit_entries).from_select(list(entry), select(*entry.values())).cte("write_entries")
+        begin = insert(heads).from_select(list(head), select(*head.values()).where(born)).returning(heads.c.id)
+        move = (
+            update(heads)
+            .values({name: moved_to(name) for name in head if name not in fixed})
+            .where(
+                heads.c.practice_id == shared["practice_id"],
+                heads.c.id == moved.c.id,
+                heads.c.last == moved.c.before,
+            )
+            .returning(heads.c.id)
+        )
+        counts = [
+            select(func.count()).select_from(part.cte(name)).scalar_subquery()
+            for name, part in (("begin", begin.add_cte(write_versions, write_entries)), ("move", move))
+        ]
+        self._statement = Statement(select(counts[0] + counts[1]))
 
     async def __call__(self, executor: Executor, written: Sequence[Written]) -> None:
         """Raises `AlreadyExists` where an id, or a version's number, is taken; then nothing is written."""
         if not written:
             return
-        first = written[0]
-        if len({(item.version.contribution_id, item.head.practice_id) for item in written}) > 1:
+        version, entry = written[0].versions[0], written[0].entry
+        added = [new for item in written for new in item.versions]
+        if len({(new.contribution_id, new.practice_id) for new in added}) > 1:
             raise ValueError("one append is one contribution")
-        columns: dict[str, list[Any]] = {name: [] for name in (*_EACH, *self._own)}
-        places = list(columns.values())
-        for item in written:
-            values = (*_row(item), *self._project(item.head))
-            for values_of_column, value in zip(places, values, strict=True):
-                values_of_column.append(value)
+        if len({item.head.id for item in written}) < len(written):
+            raise ValueError("one append takes a thing once")
         moved = await executor.row(
             self._statement,
-            practice_id=first.head.practice_id,
+            practice_id=version.practice_id,
             collection=self._collection,
-            at=first.version.received_at,
-            account_id=first.version.author_id,
-            device_id=first.version.device_id,
-            contribution_id=first.version.contribution_id,
-            role=first.entry.role,
-            session_id=first.entry.session_id,
-            request_id=first.entry.request_id,
-            **columns,
+            at=version.received_at,
+            account_id=version.author_id,
+            device_id=version.device_id,
+            contribution_id=version.contribution_id,
+            role=entry.role,
+            session_id=entry.session_id,
+            request_id=entry.request_id,
+            **_columns(_VERSION, map(_version_row, added)),
+            **_columns(self._moved, ((*_moved_row(item), *self._project(item.head)) for item in written)),
         )
         if moved is None or moved[0] != len(written):
             raise RuntimeError("a head was not where its lock left it")
 
 
-def _row(item: Written) -> tuple[Any, ...]:
-    head, version, entry = item.head, item.version, item.entry
+def _columns(names: Iterable[str], rows: Iterable[tuple[Any, ...]]) -> dict[str, list[Any]]:
+    return dict(zip(names, map(list, zip(*rows, strict=True)), strict=True))
+
+
+def _version_row(version: Version) -> tuple[Any, ...]:
     return (
         version.thing_id,
-        head.patient_id,
+        version.patient_id,
         version.number,
         version.parent,
         SEPARATOR.join(map(str, version.inputs)),
@@ -283,11 +302,30 @@ def _row(item: Written) -> tuple[Any, ...]:
         version.source,
         version.source_digest,
         version.hash,
+        version.branch,
+    )
+
+
+def _moved_row(item: Written) -> tuple[Any, ...]:
+    head, entry = item.head, item.entry
+    return (
+        item.before,
+        head.id,
+        head.patient_id,
+        head.version,
+        head.last,
+        head.hash,
+        head.content,
         head.created_at,
+        head.updated_at,
+        head.updated_by,
         head.source_digest,
         head.source_version,
+        head.conflict_id,
         entry.id,
         entry.action,
+        entry.outcome,
+        entry.reason,
         SEPARATOR.join(entry.fields),
     )
 
@@ -311,12 +349,26 @@ HISTORY = Statement(
 NUMBERED = Statement(
     select(*_COLUMNS).where(*_THING, versions.c.number == any_(bindparam("numbers", type_=ARRAY(Integer))))
 )
-EVERY = Statement(
-    select(*_COLUMNS)
-    .where(versions.c.collection == bindparam("collection"))
-    .order_by(versions.c.practice_id, versions.c.thing_id, versions.c.number)
+_OWN = versions.alias("own")
+_LATEST_OWN = (
+    select(func.max(_OWN.c.number))
+    .where(
+        _OWN.c.practice_id == bindparam("practice_id"),
+        _OWN.c.collection == bindparam("collection"),
+        _OWN.c.thing_id == bindparam("thing_id"),
+        _OWN.c.device_id == bindparam("device_id"),
+        _OWN.c.number > bindparam("base", type_=Integer),
+        func.coalesce(_OWN.c.parent, literal_column("0")) >= bindparam("base", type_=Integer),
+        _OWN.c.change.in_([literal_column(f"'{change}'") for change in ENTERED]),
+    )
+    .scalar_subquery()
 )
-SIZE = Statement(select(func.count()).select_from(versions))
+LINEAGE = Statement(
+    select(*_WITHOUT_SOURCE).where(
+        *_THING,
+        or_(versions.c.number == bindparam("base", type_=Integer), versions.c.number == _LATEST_OWN),
+    )
+)
 
 
 def version_of(row: Row) -> Version:
@@ -352,3 +404,17 @@ class VersionReads:
             NUMBERED, practice_id=practice_id, collection=collection, thing_id=thing_id, numbers=list(numbers)
         )
         return {version.number: version for version in map(version_of, rows)}
+
+    async def lineage(
+        self, practice_id: str, collection: Collection, thing_id: str, base: int, device_id: str
+    ) -> tuple[Version | None, Version | None]:
+        rows = await self._executor.fetch(
+            LINEAGE,
+            practice_id=practice_id,
+            collection=collection,
+            thing_id=thing_id,
+            base=base,
+            device_id=device_id,
+        )
+        found = {version.number: version for version in map(version_of, rows)}
+        return found.pop(base, None), next(iter(found.values()), None)

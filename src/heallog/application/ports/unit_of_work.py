@@ -5,7 +5,9 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from heallog.application.ports.accounts import AccountRepository
+from heallog.application.ports.conflicts import ConflictRepository
 from heallog.application.ports.patients import PatientRepository
+from heallog.application.ports.policies import PolicyRepository
 from heallog.application.ports.practices import PracticeRepository
 from heallog.application.ports.records import RecordRepository
 from heallog.application.ports.sessions import SessionRepository
@@ -27,6 +29,10 @@ class UnitOfWork(Protocol):
     def accounts(self) -> AccountRepository: ...
     @property
     def practices(self) -> PracticeRepository: ...
+    @property
+    def conflicts(self) -> ConflictRepository: ...
+    @property
+    def policies(self) -> PolicyRepository: ...
     @property
     def sessions(self) -> SessionRepository: ...
 

@@ -12,7 +12,7 @@ from litestar.middleware import DefineMiddleware
 from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 from uuid_utils import uuid7
 
-from heallog.entrypoints.http import auth, health, imports, patients, records
+from heallog.entrypoints.http import audit, auth, conflicts, health, imports, patients, policies, records
 from heallog.entrypoints.http.errors import HANDLERS as ERROR_HANDLERS
 from heallog.entrypoints.http.openapi import configuration, static_file
 
@@ -64,7 +64,16 @@ class Envelope:
         await self._app(scope, receive, sending)
 
 
-HANDLERS = [*auth.HANDLERS, *patients.HANDLERS, *records.HANDLERS, *imports.HANDLERS, *health.HANDLERS]
+HANDLERS = [
+    *auth.HANDLERS,
+    *patients.HANDLERS,
+    *records.HANDLERS,
+    *conflicts.HANDLERS,
+    *policies.HANDLERS,
+    *imports.HANDLERS,
+    *audit.HANDLERS,
+    *health.HANDLERS,
+]
 
 
 def _calling(factory: Callable[[], Any]) -> Callable[[], Any]:

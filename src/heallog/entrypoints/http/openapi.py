@@ -84,7 +84,7 @@ def complete(request: Request[Any, Any, Any], document: dict[str, Any]) -> dict[
     document["components"]["schemas"] = {"Error": _ENVELOPE}
     for item in document["paths"].values():
         for method, operation in item.items():
-            if method in ("get", "post", "patch", "delete"):
+            if method in ("get", "post", "put", "patch", "delete"):
                 handler = handlers[operation["operationId"]]
                 _complete(operation, handler.opt.get("describes", {}), public=bool(handler.opt.get("public")))
     return document
@@ -159,6 +159,9 @@ def _known(request: Request[Any, Any, Any]) -> None:
         raise NotFound("there is nothing at this address")
 
 
+TAGS = ("accounts", "practice", "patients", "records", "conflicts", "imports", "audit", "health")
+
+
 def configuration() -> OpenAPIConfig:
     files = "/schema/static"
     return OpenAPIConfig(
@@ -182,5 +185,5 @@ def configuration() -> OpenAPIConfig:
             security_schemes={"token": SecurityScheme(type="http", scheme="bearer", bearer_format="JWT")}
         ),
         security=[{"token": []}],
-        tags=[Tag(name=name) for name in ("accounts", "patients", "records", "imports", "health")],
+        tags=[Tag(name=name) for name in TAGS],
     )

@@ -64,7 +64,7 @@ _CHANGE_CODES = (
         body=object_schema({**CREATING, **domain.FIELDS}, writing=True),
         example=_EXAMPLE,
         answer=PATIENT,
-        codes=("MALFORMED_JSON", "ALREADY_EXISTS", "INVALID_FIELDS"),
+        codes=("MALFORMED_JSON", "ALREADY_EXISTS", "VERSION_CONFLICT", "INVALID_FIELDS"),
     ),
 )
 async def create_patient(request: ApiRequest, patients: NamedDependency[Patients]) -> Response[bytes]:

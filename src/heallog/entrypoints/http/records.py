@@ -68,7 +68,7 @@ _CODES = ("MALFORMED_JSON", "NOT_FOUND", "VERSION_CONFLICT", "STALE_VERSION", "I
         body=_NEW,
         example=_EXAMPLE,
         answer=RECORD,
-        codes=("MALFORMED_JSON", "NOT_FOUND", "ALREADY_EXISTS", "INVALID_FIELDS"),
+        codes=("MALFORMED_JSON", "NOT_FOUND", "ALREADY_EXISTS", "VERSION_CONFLICT", "INVALID_FIELDS"),
     ),
 )
 async def create_record(request: ApiRequest, records: NamedDependency[Records], patient_id: Id) -> Response[bytes]:

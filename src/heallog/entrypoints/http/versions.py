@@ -23,6 +23,10 @@ def document(head: Head) -> bytes:
         f'{{"id":"{head.id}",{owner}"version":{head.version},"created_at":"{moment(head.created_at)}",'
         f'"updated_at":"{moment(head.updated_at)}","updated_by":"{head.updated_by}",'
     )
+    if head.conflict_id is not None:
+        known += f'"conflict_id":"{head.conflict_id}",'
+    if head.merged_from:
+        known += f'"merged_from":[{",".join(map(str, head.merged_from))}],'
     return known.encode() + head.content[1:]
 
 
@@ -35,10 +39,14 @@ def answer(head: Head, *, created: str | None = None) -> Response[bytes]:
 
 
 def answer_if_changed(request: Request[Any, Any, Any], head: Head) -> Response[bytes]:
-    """One thing, or 304 where the caller has this version."""
+    """One thing, or 304 where the caller has this version. An open conflict is shown even to those who have it."""
     etag = f'"{head.version}"'
     known = request.headers.get("if-none-match")
-    if known is not None and etag in (tag.strip().removeprefix("W/") for tag in known.split(",")):
+    if (
+        known is not None
+        and head.conflict_id is None
+        and etag in (tag.strip().removeprefix("W/") for tag in known.split(","))
+    ):
         return Response(b"", status_code=304, headers={"ETag": etag})
     return Response(document(head), status_code=200, headers={"ETag": etag}, media_type=JSON)
 
@@ -62,6 +70,7 @@ def version_document(version: Version, *, full: bool) -> bytes:
         "version": version.number,
         "parent": version.parent,
         "inputs": list(version.inputs),
+        "branch": version.branch,
         "change": version.change,
         "author_id": version.author_id,
         "device_id": version.device_id,
@@ -110,13 +119,20 @@ IDENTITY: dict[str, Any] = {
     "created_at": _TIME,
     "updated_at": _TIME,
     "updated_by": _STRING,
+    "conflict_id": {"type": "string", "description": "The open conflict about it; absent where there is none."},
+    "merged_from": {
+        "type": "array",
+        "items": _INTEGER,
+        "description": "In the answer to a change that was merged: the versions it was merged from.",
+    },
 }
 VERSION: dict[str, Any] = {
     "type": "object",
     "properties": {
         "version": _INTEGER,
         "parent": {"type": ["integer", "null"]},
-        "inputs": {"type": "array", "items": _INTEGER},
+        "inputs": {"type": "array", "items": _INTEGER, "description": "The versions that a merge was made from."},
+        "branch": {"type": "boolean", "description": "Kept beside the trunk: it never was the head."},
         "change": _STRING,
         "author_id": _STRING,
         "device_id": _STRING,
