@@ -9,12 +9,17 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from benchmarks import architecture_tax, import_fhir, statements
+from benchmarks import architecture_tax, audited_reads, import_fhir, statements
 
 RESULTS = Path(__file__).parent / "results"
 PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
 
-ALL = {"architecture_tax": architecture_tax, "import_fhir": import_fhir, "statements": statements}
+ALL = {
+    "architecture_tax": architecture_tax,
+    "audited_reads": audited_reads,
+    "import_fhir": import_fhir,
+    "statements": statements,
+}
 
 
 def about() -> dict[str, Any]:

@@ -22,7 +22,7 @@ BARS = {"read": 0.70, "change": 0.60}
 HOUSES = {"minimal": "benchmarks.minimal:app", "heallog": "heallog.bootstrap:app"}
 
 
-async def _prepared(settings: config.Settings) -> tuple[str, list[str]]:
+async def prepared(settings: config.Settings) -> tuple[str, list[str]]:
     """A practice with a record for every connection of every round; a token for it."""
     logs.configure("warning")
     wired = bootstrap.container(settings)
@@ -44,7 +44,7 @@ async def _prepared(settings: config.Settings) -> tuple[str, list[str]]:
     return token, ids
 
 
-def _reads(token: str, ids: list[str]) -> load.Requests:
+def reads(token: str, ids: list[str]) -> load.Requests:
     prepared = [
         f"GET /v1/records/{record} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\r\n".encode()
         for record in ids
@@ -77,7 +77,7 @@ def measure() -> list[dict[str, Any]]:
             migrations.upgrade(embedded.url)
             key = "k" * 48
             settings = config.Settings(database_url=embedded.url, secret_key=key, data_dir=Path(folder))
-            token, ids = asyncio.run(_prepared(settings))
+            token, ids = asyncio.run(prepared(settings))
             environment = {"HEALLOG_DATABASE_URL": embedded.url, "HEALLOG_SECRET_KEY": key}
             versions = dict.fromkeys(ids, 1)
             for workers in (1, 2):
@@ -94,7 +94,7 @@ def _compared(
         served(HOUSES["heallog"], workers, environment) as (ours, pid),
     ):
         ports = {"minimal": minimal, "heallog": ours}
-        for work, requests in (("read", _reads(token, ids)), ("change", _changes(token, ids, versions))):
+        for work, requests in (("read", reads(token, ids)), ("change", _changes(token, ids, versions))):
             rates: dict[str, list[float]] = {"minimal": [], "heallog": []}
             slow: dict[str, list[float]] = {"minimal": [], "heallog": []}
             failures = 0

@@ -8,34 +8,46 @@ import sys
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from itertools import chain
+from pathlib import Path
 from typing import Any
 
 from dependency_injector import containers, providers
 from litestar import Litestar
 
 from heallog import __version__, config
-from heallog.adapters import logs, security, world
+from heallog.adapters import logs, security, witness, world
 from heallog.adapters.fhir import FhirBundle, FhirFiles
+from heallog.adapters.memory import audit as memory_audit
+from heallog.adapters.memory import conflicts as memory_conflicts
 from heallog.adapters.memory import patients as memory_patients
 from heallog.adapters.memory import records as memory_records
 from heallog.adapters.memory import versions as memory_versions
 from heallog.adapters.memory.store import Store
 from heallog.adapters.memory.unit_of_work import MemoryUnitOfWork
-from heallog.adapters.postgres import migrations, patients, records, versions
+from heallog.adapters.postgres import audit as postgres_audit
+from heallog.adapters.postgres import conflicts, migrations, patients, records, seals, versions
 from heallog.adapters.postgres.database import Database
 from heallog.adapters.postgres.ledger import ledger
+from heallog.adapters.postgres.trail import PostgresTrail
 from heallog.adapters.postgres.unit_of_work import PostgresUnitOfWork
+from heallog.application import audit
 from heallog.application.accounts import Accounts
+from heallog.application.conflicts import Conflicts
 from heallog.application.imports import Imports
 from heallog.application.ledger import Proof, verify
 from heallog.application.patients import Patients
+from heallog.application.policies import Policies
 from heallog.application.records import Records
 from heallog.application.sessions import Sessions
-from heallog.entrypoints.cli import Watch, create_cli
+from heallog.application.trail import Books
+from heallog.entrypoints.cli import create_cli
 from heallog.entrypoints.demo import seed
+from heallog.entrypoints.house import Watch
 from heallog.entrypoints.http.app import create_app
+from heallog.entrypoints.worker import Repeated
 
 
 class Container(containers.DeclarativeContainer):
@@ -52,6 +64,9 @@ class Container(containers.DeclarativeContainer):
     version_reads = providers.Singleton(versions.VersionReads, database)
     patient_reads = providers.Singleton(patients.PatientReads, database)
     record_reads = providers.Singleton(records.RecordReads, database)
+    conflict_reads = providers.Singleton(conflicts.ConflictReads, database)
+    trail = providers.Singleton(PostgresTrail, database)
+    books = providers.Singleton(Books, trail, clock, ids)
     passwords = providers.Singleton(security.Argon2Passwords)
     tokens = providers.Singleton(security.JwtAccessTokens, settings.provided.key.call())
 
@@ -59,15 +74,34 @@ class Container(containers.DeclarativeContainer):
         Accounts, uow.provider, passwords, providers.Object(security.deliverable), clock, ids
     )
     sessions = providers.Singleton(Sessions, uow.provider, passwords, tokens, clock, ids)
-    patients = providers.Singleton(Patients, uow.provider, patient_reads, version_reads, clock, ids)
-    records = providers.Singleton(Records, uow.provider, record_reads, version_reads, clock, ids)
-    imports = providers.Singleton(Imports, uow.provider, clock, ids)
+    patients = providers.Singleton(Patients, uow.provider, patient_reads, version_reads, books, clock, ids)
+    records = providers.Singleton(Records, uow.provider, record_reads, version_reads, books, clock, ids)
+    conflicts = providers.Singleton(Conflicts, uow.provider, conflict_reads, version_reads, books, clock, ids)
+    policies = providers.Singleton(Policies, uow.provider, books, clock, ids)
+    imports = providers.Singleton(Imports, uow.provider, books, clock, ids)
+    audit_reads = providers.Singleton(postgres_audit.AuditReads, database)
+    evidence = providers.Factory(seals.evidence, database)
+    sealing = providers.Singleton(seals.PostgresSealing, database)
+    witness = providers.Singleton(witness.FileWitness, settings.provided.seals_file)
+    sealer = providers.Singleton(audit.Sealer, sealing, witness, clock)
+    audit = providers.Singleton(audit.Audit, audit_reads, patient_reads, evidence.provider, witness, books)
     fhir_bundle: providers.Provider[type[FhirBundle]] = providers.Object(FhirBundle)
     fhir_files = providers.Factory(FhirFiles)
     is_ready = providers.Callable(lambda database: database.ready, database)
 
 
-SERVED = ("accounts", "sessions", "patients", "records", "imports", "fhir_bundle", "is_ready")
+SERVED = (
+    "accounts",
+    "sessions",
+    "patients",
+    "records",
+    "conflicts",
+    "policies",
+    "imports",
+    "audit",
+    "fhir_bundle",
+    "is_ready",
+)
 
 
 def container(settings: config.Settings) -> Container:
@@ -83,17 +117,24 @@ def in_memory(settings: config.Settings) -> Container:
     wired.version_reads.override(providers.Object(memory_versions.VersionReads(store)))
     wired.patient_reads.override(providers.Object(memory_patients.PatientReads(store)))
     wired.record_reads.override(providers.Object(memory_records.RecordReads(store)))
+    wired.conflict_reads.override(providers.Object(memory_conflicts.ConflictReads(store)))
+    wired.trail.override(providers.Object(memory_audit.MemoryTrail(store)))
+    wired.audit_reads.override(providers.Object(memory_audit.AuditReads(store)))
+    wired.evidence.override(providers.Factory(memory_audit.evidence, store))
+    wired.sealing.override(providers.Object(memory_audit.MemorySealing(store)))
+    wired.witness.override(providers.Object(memory_audit.MemoryWitness()))
     return wired
 
 
 def http_app(wired: Container) -> Litestar:
     """The application over one container; the pool opens and closes with it."""
-    database = wired.database()
+    database, trail = wired.database(), wired.trail()
+    sealing = Repeated("audit.seal", wired.sealer().seal, wired.settings().seal_every)
     return create_app(
         {name: getattr(wired, name) for name in SERVED},
         tokens=wired.tokens,
-        on_startup=[database.open],
-        on_shutdown=[database.close],
+        on_startup=[database.open, sealing.start],
+        on_shutdown=[trail.close, sealing.stop, database.close],
     )
 
 
@@ -153,6 +194,7 @@ class House:
         try:
             yield wired
         finally:
+            await wired.trail().close()
             await wired.database().close()
 
     def upgrade(self, url: str, revision: str) -> None:
@@ -170,6 +212,13 @@ class House:
     async def verify(self, services: Container, watch: Watch) -> Proof:
         async with ledger(services.database()) as books:
             return await verify(books, watch)
+
+    async def prove(
+        self, services: Container, practice_id: str | None, files: Sequence[Path], watch: Watch
+    ) -> audit.Proof:
+        told = chain.from_iterable(witness.read(path) for path in files) if files else services.witness().told()
+        async with services.evidence() as evidence:
+            return await audit.verify(evidence, told, practice_id, watch)
 
     def address(self, host: str | None, port: int | None) -> tuple[str, int]:
         host, port = host or self._read.host, port or self._read.port

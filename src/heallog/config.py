@@ -34,12 +34,18 @@ class Settings(BaseSettings):
     database_url: str | None = None
     database_connections: int = Field(default=10, ge=1, le=500)
     secret_key: str | None = None
+    seal_every: float = Field(default=5, gt=0, le=3600)
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     @property
     def embedded(self) -> bool:
         """Whether HealLog brings its own database."""
         return self.database_url is None
+
+    @property
+    def seals_file(self) -> Path:
+        """Where the seals of the audit trail are told outside the database."""
+        return self.data_dir / "audit-seals.jsonl"
 
     def key(self) -> str:
         """The key that tokens are signed with: the setting, or one made once and kept in the data folder."""

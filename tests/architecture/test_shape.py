@@ -20,10 +20,13 @@ HEALLOG = Path(heallog.bootstrap.__file__).parent
 ROOMS = ("domain", "application", "application/ports", "adapters/postgres", "adapters/memory", "entrypoints/http")
 
 SHARED = {
+    "decisions": "what a person's choices about a conflict mean",
     "access": "who may do what, asked by every use case",
     "errors": "what every capability may refuse",
     "events": "what every capability may tell",
     "fields": "how every capability checks what comes in",
+    "merging": "how two edits of anything versioned become one",
+    "narrative": "how two edits of one text become one",
 }
 """Modules of the domain that are no capability: they live there alone."""
 
@@ -32,9 +35,10 @@ ELSEWHERE: Mapping[tuple[str, str], str] = {
     ("sessions", "entrypoints/http"): "auth.py: registering, logging in and /v1/me are one door",
     ("practices", "application"): "accounts.py: so far a practice only comes with its owner's account",
     ("practices", "entrypoints/http"): "no address of its own yet",
-    ("audit", "application"): "declared beside each write; nothing reads it yet",
-    ("audit", "application/ports"): "unit_of_work.py: an entry is stored in the transaction of what it records",
-    ("audit", "entrypoints/http"): "nothing reads it yet",
+    ("trail", "domain"): "audit.py: what an entry is",
+    ("trail", "application/ports"): "audit.py: where entries go",
+    ("trail", "adapters/memory"): "audit.py: an entry is kept at once",
+    ("trail", "entrypoints/http"): "every route: what it shows or refuses leaves an entry",
     ("imports", "domain"): "what comes in is checked by patients.py and records.py",
     ("imports", "adapters/postgres"): "what comes in is stored by patients.py and records.py",
     ("imports", "adapters/memory"): "what comes in is stored by patients.py and records.py",
@@ -113,9 +117,20 @@ REFUSALS = [refusal for refusal in below(DomainError) if refusal.__module__.star
 DOMAINS = {refusal.code for refusal in REFUSALS if refusal.__module__.startswith("heallog.domain.")}
 
 
+SPECIAL = {"HeldBack": "VERSION_CONFLICT"}
+"""Refusals that a client meets as their parent's, and only the audit trail tells apart: the code that they share."""
+
+
 def test_every_refusal_has_a_code_of_its_own() -> None:
-    assert all("code" in vars(refusal) for refusal in REFUSALS)
-    assert {code: times for code, times in Counter(refusal.code for refusal in REFUSALS).items() if times > 1} == {}
+    own = [refusal for refusal in REFUSALS if refusal.__name__ not in SPECIAL]
+    assert all("code" in vars(refusal) for refusal in own)
+    assert {code: times for code, times in Counter(refusal.code for refusal in own).items() if times > 1} == {}
+
+
+def test_what_shares_a_code_shares_its_parents() -> None:
+    special = [refusal for refusal in REFUSALS if "code" not in vars(refusal)]
+    assert {refusal.__name__: refusal.code for refusal in special} == SPECIAL
+    assert all(refusal.__bases__[0] in REFUSALS for refusal in special)
 
 
 def test_every_code_has_one_status_and_no_status_stands_for_a_code_that_nobody_utters() -> None:

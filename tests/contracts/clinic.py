@@ -3,23 +3,31 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
+from heallog.adapters.memory import audit as memory_audit
+from heallog.adapters.memory.conflicts import ConflictReads as MemoryConflictReads
 from heallog.adapters.memory.ledger import ledger as memory_ledger
 from heallog.adapters.memory.patients import PatientReads as MemoryPatientReads
 from heallog.adapters.memory.records import RecordReads as MemoryRecordReads
 from heallog.adapters.memory.store import Store
 from heallog.adapters.memory.unit_of_work import MemoryUnitOfWork
 from heallog.adapters.memory.versions import VersionReads as MemoryVersionReads
+from heallog.adapters.postgres import seals
+from heallog.adapters.postgres.audit import AuditReads as PostgresAuditReads
+from heallog.adapters.postgres.conflicts import ConflictReads as PostgresConflictReads
 from heallog.adapters.postgres.database import Database
 from heallog.adapters.postgres.ledger import ledger as postgres_ledger
 from heallog.adapters.postgres.patients import PatientReads as PostgresPatientReads
 from heallog.adapters.postgres.records import RecordReads as PostgresRecordReads
+from heallog.adapters.postgres.trail import PostgresTrail
 from heallog.adapters.postgres.unit_of_work import PostgresUnitOfWork
 from heallog.adapters.postgres.versions import VersionReads as PostgresVersionReads
+from heallog.application.ports.audit import AuditReads, Evidence, Sealing, Trail
+from heallog.application.ports.conflicts import ConflictReads
 from heallog.application.ports.patients import PatientReads, PatientRepository
 from heallog.application.ports.records import RecordFilter, RecordReads, RecordRepository
 from heallog.application.ports.unit_of_work import UnitOfWork
@@ -30,7 +38,7 @@ from heallog.domain.audit import AuditEntry, Written, done
 from heallog.domain.events import Event
 from heallog.domain.patients import query
 from heallog.domain.practices import Membership, Practice
-from heallog.domain.versions import Change, Collection, Contribution, Head, advance, unborn
+from heallog.domain.versions import Change, Collection, Contribution, Head, advance, branch, unborn
 
 MONDAY = datetime(2026, 3, 2, 8, 0, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
@@ -46,9 +54,21 @@ class Backend:
     patients: PatientReads
     records: RecordReads
     versions: VersionReads
+    conflicts: ConflictReads
     ledger: Callable[[], AbstractAsyncContextManager[Ledger]]
     told: list[Event]
     until_waiting: Callable[[asyncio.Task[Any]], Any]
+    audit: "AuditSide"
+
+
+@dataclass(frozen=True)
+class AuditSide:
+    """The ports of the audit trail. `sealing(largest)` seals so many entries a round."""
+
+    trail: Trail
+    reads: AuditReads
+    sealing: Callable[[int], Sealing]
+    evidence: Callable[[], AbstractAsyncContextManager[Evidence]]
 
 
 def memory() -> Backend:
@@ -64,9 +84,16 @@ def memory() -> Backend:
         MemoryPatientReads(store),
         MemoryRecordReads(store),
         MemoryVersionReads(store),
+        MemoryConflictReads(store),
         lambda: memory_ledger(store),
         told,
         until_waiting,
+        AuditSide(
+            memory_audit.MemoryTrail(store),
+            memory_audit.AuditReads(store),
+            lambda largest: memory_audit.MemorySealing(store, largest=largest),
+            lambda: memory_audit.evidence(store),
+        ),
     )
 
 
@@ -84,9 +111,16 @@ def postgres(database: Database) -> Backend:
         PostgresPatientReads(database),
         PostgresRecordReads(database),
         PostgresVersionReads(database),
+        PostgresConflictReads(database),
         lambda: postgres_ledger(database),
         told,
         until_waiting,
+        AuditSide(
+            PostgresTrail(database),
+            PostgresAuditReads(database),
+            lambda largest: seals.PostgresSealing(database, largest=largest),
+            lambda: seals.evidence(database),
+        ),
     )
 
 
@@ -135,9 +169,9 @@ class Clinic:
 
     # -- preparing ----------------------------------------------------------------------------------------------
 
-    def contribution(self) -> Contribution:
+    def contribution(self, device_id: str = "tablet-1") -> Contribution:
         self.now += MINUTE
-        return Contribution(self.new_id(), self.dr_okafor, self.now)
+        return Contribution(self.new_id(), replace(self.dr_okafor, device_id=device_id), self.now)
 
     def next(
         self,
@@ -152,8 +186,38 @@ class Clinic:
         contribution = contribution or self.contribution()
         moved, version = advance(head, content, change, contribution, **told)
         return done(
-            self.new_id(), f"{head.collection}.{change}", contribution.actor, moved, version, tuple(content or ())
+            self.new_id(), f"{head.collection}.{change}", contribution.actor, moved, (version,), tuple(content or ())
         )
+
+    def beside(
+        self,
+        head: Head,
+        parent: int,
+        content: dict[str, Any] | None,
+        *,
+        change: Change = Change.MODIFICATION,
+        contribution: Contribution | None = None,
+        **told: Any,
+    ) -> Written:
+        """What someone made of an older version, ready to be kept beside the trunk."""
+        contribution = contribution or self.contribution()
+        moved, version = branch(head, parent, content, change, contribution, **told)
+        return done(self.new_id(), f"{head.collection}.{change}", contribution.actor, moved, (version,), (), "conflict")
+
+    def merged(
+        self,
+        head: Head,
+        parent: int,
+        mine: dict[str, Any] | None,
+        merged: dict[str, Any],
+        *,
+        contribution: Contribution | None = None,
+    ) -> Written:
+        """The same, with the merge that is the head then: two versions of one contribution."""
+        contribution = contribution or self.contribution()
+        beside, kept = branch(head, parent, mine, Change.MODIFICATION, contribution)
+        moved, made = advance(beside, merged, Change.MERGE, contribution, inputs=(head.version, kept.number))
+        return done(self.new_id(), f"{head.collection}.change", contribution.actor, moved, (kept, made), tuple(merged))
 
     def first(
         self,

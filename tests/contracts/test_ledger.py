@@ -40,7 +40,7 @@ async def test_everything_comes_in_order_with_its_source(backend: Backend, clini
         assert await _heads(ledger, clinic, Collection.RECORDS) == [note]
         versions = await _versions(ledger, clinic, Collection.PATIENTS)
         assert [(version.thing_id, version.number) for version in versions] == [("B", 1), ("a", 1), ("b", 1), ("b", 2)]
-        assert versions[2:] == [imported.version, changed.version]
+        assert versions[2:] == [imported.versions[0], changed.versions[0]]
         assert [version.thing_id for version in await _versions(ledger, clinic, Collection.RECORDS)] == ["note"]
         assert await ledger.size() == before + 5
 
@@ -62,3 +62,17 @@ async def test_what_is_committed_meanwhile_is_not_seen(backend: Backend, clinic:
         assert await _heads(ledger, clinic, Collection.PATIENTS) == [alice]
         assert len(await _versions(ledger, clinic, Collection.PATIENTS)) == 1
         assert await _versions(ledger, clinic, Collection.RECORDS) == []
+
+
+async def test_a_ledger_of_one_practice(backend: Backend, clinic: Clinic, elsewhere: Clinic) -> None:
+    for place in (clinic, elsewhere):
+        alice = await place.admit("alice")
+        await place.file("note", of="alice")
+        await place.change(alice, family_name="Jones")
+    async with backend.ledger() as ledger:
+        assert await ledger.size(clinic.id) == 3
+        for collection, names in ((Collection.PATIENTS, ["alice", "alice"]), (Collection.RECORDS, ["note"])):
+            versions = [version async for version in ledger.versions(collection, clinic.id)]
+            heads = [head async for head in ledger.heads(collection, clinic.id)]
+            assert [(version.practice_id, version.thing_id) for version in versions] == [(clinic.id, n) for n in names]
+            assert [(head.practice_id, head.id) for head in heads] == [(clinic.id, names[0])]

@@ -35,6 +35,15 @@ class Shelf:
     def next(self, head: Head, text: str, **told: Any) -> Written:
         return self.clinic.next(head, self.content(text), **told)
 
+    def beside(self, head: Head, parent: int, text: str, **told: Any) -> Written:
+        return self.clinic.beside(head, parent, self.content(text), **told)
+
+    def merged(self, head: Head, parent: int, mine: str, text: str, **told: Any) -> Written:
+        return self.clinic.merged(head, parent, self.content(mine), self.content(text), **told)
+
+    async def lineage(self, base: int, device_id: str = "tablet-1") -> tuple[Version | None, Version | None]:
+        return await self.backend.versions.lineage(self.clinic.id, self.collection, "bruno", base, device_id)
+
     def content(self, text: str) -> dict[str, Any]:
         if self.collection is Collection.PATIENTS:
             return {"family_name": text}
@@ -71,7 +80,7 @@ async def test_what_was_appended_is_read_back_whole(shelf: Shelf) -> None:
     written = shelf.first("bruno")
     await shelf.clinic.write(written)
     assert await shelf.get("bruno") == written.head
-    assert await shelf.history("bruno") == [written.version]
+    assert await shelf.history("bruno") == [*written.versions]
     assert await shelf.get("nobody") is None
 
 
@@ -127,7 +136,7 @@ async def test_a_change_moves_the_head_and_keeps_the_version_before(shelf: Shelf
     await shelf.clinic.write(first)
     await shelf.clinic.write(second)
     assert await shelf.get("bruno") == second.head
-    assert await shelf.history("bruno") == [second.version, first.version]
+    assert await shelf.history("bruno") == [second.versions[0], first.versions[0]]
     assert second.head.created_at == first.head.created_at < second.head.updated_at
 
 
@@ -142,7 +151,90 @@ async def test_one_append_takes_many_things(shelf: Shelf) -> None:
     await shelf.clinic.write(*written)
     for item in written:
         assert await shelf.get(item.head.id) == item.head
-        assert (await shelf.numbered(item.head.id, item.version.number))[item.version.number] == item.version
+        [version] = item.versions
+        assert await shelf.numbered(item.head.id, version.number) == {version.number: version}
+
+
+async def test_a_branch_is_kept_and_the_head_answers_as_before(shelf: Shelf) -> None:
+    bruno = await shelf.put("bruno", "one", "hers")
+    written = shelf.beside(bruno, 1, "his", reason="He said so.", client_time=MONDAY - MINUTE)
+    [version] = written.versions
+    await shelf.clinic.write(written)
+    found = await shelf.get("bruno")
+    assert found == written.head == replace(bruno, last=3, hash=version.hash)
+    assert (version.branch, version.parent, version.number) == (True, 1, 3)
+    assert await shelf.numbered("bruno", 3) == {3: version}
+    assert [kept.branch for kept in await shelf.history("bruno")] == [True, False, False]
+
+
+async def test_after_a_branch_the_trunk_goes_on_with_the_next_number(shelf: Shelf) -> None:
+    bruno = await shelf.put("bruno", "one", "hers")
+    [beside] = await shelf.clinic.write(shelf.beside(bruno, 1, "his"))
+    [again] = await shelf.clinic.write(shelf.beside(beside, 3, "his second"))
+    [moved] = await shelf.clinic.write(shelf.next(again, "hers again"))
+    assert (moved.version, moved.last, await shelf.get("bruno")) == (5, 5, moved)
+    numbers = {version.number: (version.parent, version.branch) for version in await shelf.history("bruno")}
+    assert numbers == {1: (None, False), 2: (1, False), 3: (1, True), 4: (3, True), 5: (2, False)}
+
+
+async def test_a_branch_without_content_leaves_the_head_its_own(shelf: Shelf) -> None:
+    bruno = await shelf.put("bruno", "one", "hers")
+    written = shelf.clinic.beside(bruno, 1, None, change=Change.DELETION)
+    await shelf.clinic.write(written)
+    found = await shelf.get("bruno")
+    assert found is not None
+    assert (found.deleted, found.content, found.version, found.last) == (False, bruno.content, 2, 3)
+    assert (await shelf.numbered("bruno", 3))[3] == written.versions[0]
+
+
+async def test_a_branch_without_a_parent_is_a_second_beginning(shelf: Shelf) -> None:
+    bruno = await shelf.put("bruno")
+    written = shelf.beside(bruno, 0, "twin", change=Change.CREATION)
+    await shelf.clinic.write(written)
+    assert (await shelf.numbered("bruno", 2))[2].parent is None
+
+
+async def test_a_branch_and_its_merge_are_appended_at_once(shelf: Shelf) -> None:
+    bruno = await shelf.put("bruno", "one", "hers")
+    written = shelf.merged(bruno, 1, "his", "both")
+    kept, made = written.versions
+    await shelf.clinic.write(written)
+    found = await shelf.get("bruno")
+    assert found == written.head
+    assert found is not None
+    assert (found.version, found.last, found.content, found.hash) == (4, 4, made.content, made.hash)
+    assert await shelf.history("bruno", limit=2) == [made, kept]
+    assert (made.inputs, made.parent, kept.inputs, kept.branch, made.branch) == ((2, 3), 2, (), True, False)
+    [following] = await shelf.clinic.write(shelf.next(found, "after"))
+    assert (following.version, await shelf.get("bruno")) == (5, following)
+    previous = GENESIS
+    for version in reversed(await shelf.history("bruno")):
+        assert proves(previous, version)
+        previous = version.hash
+    assert previous == following.hash
+
+
+async def test_one_append_takes_branches_merges_and_beginnings_together(shelf: Shelf) -> None:
+    bruno, cleo = await shelf.put("bruno", "one", "hers"), await shelf.put("cleo", "one", "hers")
+    contribution = shelf.clinic.contribution()
+    merge = shelf.clinic.merged(bruno, 1, shelf.content("his"), shelf.content("both"), contribution=contribution)
+    written = [merge, shelf.first("dina", contribution=contribution)]
+    written.append(shelf.beside(cleo, 1, "his", contribution=contribution))
+    await shelf.clinic.write(*written)
+    for item in written:
+        assert await shelf.get(item.head.id) == item.head
+        assert await shelf.history(item.head.id, limit=len(item.versions)) == list(reversed(item.versions))
+
+
+async def test_an_open_conflict_is_named_by_its_head_until_it_is_over(shelf: Shelf) -> None:
+    bruno = await shelf.put("bruno")
+    for conflict_id in ("conflict-1", None):
+        written = shelf.next(bruno, f"under {conflict_id}")
+        [bruno] = await shelf.clinic.write(replace(written, head=replace(written.head, conflict_id=conflict_id)))
+        found = await shelf.get("bruno")
+        assert found == bruno
+        assert found is not None
+        assert found.conflict_id == conflict_id
 
 
 async def test_appending_nothing_is_nothing(shelf: Shelf) -> None:
@@ -191,11 +283,38 @@ async def test_a_versions_number_is_written_once(shelf: Shelf) -> None:
 
 async def test_a_head_moves_only_to_the_version_after_its_own(shelf: Shelf) -> None:
     bruno = await shelf.put("bruno")
+    future = replace(bruno, version=6, last=6)
     async with shelf.backend.uow() as uow:
         with pytest.raises(RuntimeError):
-            await things(uow, shelf.collection).append([shelf.next(replace(bruno, version=6), "from the future")])
+            await things(uow, shelf.collection).append([shelf.next(future, "from the future")])
     assert await shelf.get("bruno") == bruno
     assert len(await shelf.history("bruno")) == 1
+
+
+async def test_a_head_that_is_not_where_its_lock_left_it_does_not_move(shelf: Shelf) -> None:
+    """Its version is the same; a branch was kept since, so its last one is not."""
+    bruno = await shelf.put("bruno", "one", "hers")
+    [after] = await shelf.clinic.write(shelf.beside(bruno, 1, "his"))
+    with pytest.raises(AlreadyExists):
+        await shelf.clinic.write(shelf.next(bruno, "as if nothing had been"))
+    for last in (4, 9):
+        ahead = replace(after, last=last)
+        for written in (shelf.next(ahead, "ahead"), shelf.beside(ahead, 1, "ahead"), shelf.merged(ahead, 1, "a", "b")):
+            async with shelf.backend.uow() as uow:
+                with pytest.raises(RuntimeError):
+                    await things(uow, shelf.collection).append([written])
+    assert await shelf.get("bruno") == after
+    assert len(await shelf.history("bruno")) == 3
+
+
+async def test_of_a_branch_and_its_merge_both_are_kept_or_none(shelf: Shelf) -> None:
+    bruno = await shelf.put("bruno", "one", "hers")
+    written = shelf.merged(bruno, 1, "his", "both")
+    kept, made = written.versions
+    with pytest.raises(AlreadyExists):
+        await shelf.clinic.write(replace(written, versions=(replace(kept, number=5), replace(made, number=2))))
+    assert await shelf.get("bruno") == bruno
+    assert len(await shelf.history("bruno")) == 2
 
 
 async def test_one_append_takes_a_thing_once(shelf: Shelf) -> None:
@@ -324,7 +443,7 @@ async def test_history_leaves_sources_out_and_names_them(shelf: Shelf) -> None:
     imported = shelf.first("bruno", source=b'{"resourceType":"Patient"}')
     await shelf.clinic.write(imported)
     [version] = await shelf.history("bruno")
-    assert version == replace(imported.version, source=None)
+    assert version == replace(imported.versions[0], source=None)
     assert version.source_digest is not None
 
 
@@ -335,7 +454,7 @@ async def test_a_later_version_keeps_what_was_imported_last(shelf: Shelf) -> Non
     found = await shelf.get("bruno")
     assert found == head
     assert found is not None
-    assert (found.source_version, found.source_digest) == (1, imported.version.source_digest)
+    assert (found.source_version, found.source_digest) == (1, imported.versions[0].source_digest)
 
 
 async def test_a_deletion_has_no_content_and_a_place_in_history(shelf: Shelf) -> None:
@@ -351,10 +470,90 @@ async def test_numbered_gives_those_that_exist(shelf: Shelf) -> None:
     second = shelf.next(first.head, "two")
     await shelf.clinic.write(first)
     await shelf.clinic.write(second)
-    assert await shelf.numbered("bruno", 1, 2) == {1: first.version, 2: second.version}
-    assert await shelf.numbered("bruno", 2, 2, 3, 0, -1) == {2: second.version}
+    assert await shelf.numbered("bruno", 1, 2) == {1: first.versions[0], 2: second.versions[0]}
+    assert await shelf.numbered("bruno", 2, 2, 3, 0, -1) == {2: second.versions[0]}
     assert await shelf.numbered("bruno") == {}
     assert await shelf.numbered("nobody", 1) == {}
+
+
+# -- lineage ------------------------------------------------------------------------------------------------------
+
+
+def _numbers(found: tuple[Version | None, Version | None]) -> tuple[int | None, int | None]:
+    base, own = found
+    return base and base.number, own and own.number
+
+
+async def test_the_lineage_of_an_edit_is_its_base_and_what_the_device_made_of_it_last(shelf: Shelf) -> None:
+    bruno = await shelf.put("bruno", "one")
+    hers = shelf.next(bruno, "hers", contribution=shelf.clinic.contribution("laptop-2"))
+    await shelf.clinic.write(hers)
+    third = shelf.next(hers.head, "three", source=b"{}")
+    await shelf.clinic.write(third)
+    base, own = await shelf.lineage(1)
+    assert (base, own) == ((await shelf.numbered("bruno", 1))[1], replace(third.versions[0], source=None))
+    assert _numbers(await shelf.lineage(1, "laptop-2")) == (1, 2)
+    assert _numbers(await shelf.lineage(2, "laptop-2")) == (2, None)
+    assert _numbers(await shelf.lineage(3)) == (3, None)
+    assert _numbers(await shelf.lineage(1, "phone-3")) == (1, None)
+
+
+async def test_a_base_that_is_not_there_is_none(shelf: Shelf, elsewhere: Clinic) -> None:
+    await shelf.put("bruno", "one", "two")
+    assert _numbers(await shelf.lineage(0)) == (None, 2)
+    assert _numbers(await shelf.lineage(9)) == (None, None)
+    foreign = Shelf(elsewhere, shelf.collection)
+    assert _numbers(await foreign.lineage(1)) == (None, None)
+    other = next(one for one in Collection if one is not shelf.collection)
+    assert _numbers(await Shelf(shelf.clinic, other).lineage(1)) == (None, None)
+
+
+async def test_a_base_gives_its_source_to_nobody(shelf: Shelf) -> None:
+    await shelf.clinic.write(shelf.first("bruno", source=b"{}"))
+    base, _ = await shelf.lineage(1)
+    assert base is not None
+    assert (base.source, base.source_digest is None) == (None, False)
+
+
+async def test_a_devices_branch_is_its_own_though_never_the_head(shelf: Shelf) -> None:
+    """Also where the next one goes on from the branch, and the merge between them is the server's."""
+    bruno = await shelf.put("bruno", "one")
+    [head] = await shelf.clinic.write(shelf.next(bruno, "hers", contribution=shelf.clinic.contribution("laptop-2")))
+    [head] = await shelf.clinic.write(shelf.merged(head, 1, "his", "both"))
+    assert _numbers(await shelf.lineage(1)) == (1, 3)
+    assert _numbers(await shelf.lineage(2)) == (2, None)  # it had not seen version 2
+    [head] = await shelf.clinic.write(shelf.beside(head, 3, "his second"))
+    assert _numbers(await shelf.lineage(1)) == (1, 5)
+    assert _numbers(await shelf.lineage(3)) == (3, 5)
+    assert _numbers(await shelf.lineage(4)) == (4, None)
+
+
+async def test_a_beginning_beside_the_first_one_goes_on_from_nothing(shelf: Shelf) -> None:
+    bruno = await shelf.put("bruno", "one")
+    twin = shelf.beside(bruno, 0, "twin", change=Change.CREATION, contribution=shelf.clinic.contribution("laptop-2"))
+    await shelf.clinic.write(twin)
+    assert await shelf.lineage(0, "laptop-2") == (None, twin.versions[0])
+    assert _numbers(await shelf.lineage(0)) == (None, 1)
+    assert _numbers(await shelf.lineage(1, "laptop-2")) == (1, None)
+
+
+@pytest.mark.parametrize("change", list(Change))
+async def test_a_device_goes_on_from_what_a_person_entered_there(shelf: Shelf, change: Change) -> None:
+    """Not from what the server merged, from a signature, a deletion or an import."""
+    bruno = await shelf.put("bruno", "one")
+    text = None if change is Change.DELETION else shelf.content("two")
+    await shelf.clinic.write(shelf.clinic.next(bruno, text, change=change))
+    entered = change in (Change.CREATION, Change.MODIFICATION, Change.AMENDMENT, Change.REVERSION, Change.RESTORATION)
+    assert _numbers(await shelf.lineage(1)) == (1, 2 if entered else None)
+
+
+async def test_inside_a_unit_of_work_lineage_sees_its_own_versions(shelf: Shelf) -> None:
+    bruno = await shelf.put("bruno", "one")
+    async with shelf.backend.uow() as uow:
+        await things(uow, shelf.collection).append([shelf.next(bruno, "two")])
+        inside = await uow.versions.lineage(shelf.clinic.id, shelf.collection, "bruno", 1, "tablet-1")
+        assert _numbers(inside) == (1, 2)
+        assert _numbers(await shelf.lineage(1)) == (1, None)
 
 
 async def test_patients_and_records_do_not_mix(clinic: Clinic, backend: Backend) -> None:
@@ -371,7 +570,7 @@ async def test_own_versions_are_seen_inside_and_not_outside(shelf: Shelf) -> Non
     written = shelf.first("bruno")
     async with shelf.backend.uow() as uow:
         await things(uow, shelf.collection).append([written])
-        assert await uow.versions.history(shelf.clinic.id, shelf.collection, "bruno", None, 9) == [written.version]
+        assert await uow.versions.history(shelf.clinic.id, shelf.collection, "bruno", None, 9) == [*written.versions]
         assert await things(uow, shelf.collection).lock(shelf.clinic.id, ["bruno"]) == {"bruno": written.head}
         assert await shelf.get("bruno") is None
         assert await shelf.history("bruno") == []

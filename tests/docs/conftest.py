@@ -57,7 +57,7 @@ def migrated(own_database: str) -> str:
 @pytest.fixture
 async def client(migrated: str, folder: Path) -> AsyncIterator[AsyncTestClient[Litestar]]:
     """The application in process."""
-    settings = config.Settings(database_url=migrated, data_dir=folder / ".heallog", _env_file=None)
+    settings = config.Settings(database_url=migrated, data_dir=folder / ".heallog", seal_every=3600, _env_file=None)
     async with AsyncTestClient(bootstrap.http_app(bootstrap.container(settings))) as opened:
         yield opened
 

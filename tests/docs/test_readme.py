@@ -18,7 +18,10 @@ def settings_in(lines: re.Pattern[str], text: str) -> dict[str, str]:
 
 def expected(unset: str) -> dict[str, str]:
     defaults = {name: field.default for name, field in FIELDS.items()}
-    return {f"HEALLOG_{name.upper()}": unset if value is None else str(value) for name, value in defaults.items()}
+    return {
+        f"HEALLOG_{name.upper()}": unset if value is None else f"{value}".removesuffix(".0")
+        for name, value in defaults.items()
+    }
 
 
 def test_the_table_has_every_setting_with_its_default() -> None:

@@ -78,16 +78,25 @@ class Clinic:
         answer = await self.call("DELETE", path, headers={"If-Match": f'"{base_version}"'})
         assert answer.status_code == 204, answer.text
 
-    def token_for(self, role: Role, *, ago: timedelta = timedelta()) -> str:
-        """A token of a member of this practice with another role, as it was issued some time ago."""
-        actor = Actor(self.account_id, self.practice_id, role, "session", "device")
+    def token_for(
+        self,
+        role: Role = Role.OWNER,
+        *,
+        ago: timedelta = timedelta(),
+        device: str = "device",
+        account: str | None = None,
+    ) -> str:
+        """A token of a member of this practice (Alice, if nobody else) on another device, issued some time ago."""
+        actor = Actor(account or self.account_id, self.practice_id, role, "session", device)
         return self.container.tokens().issue(actor, self.container.clock()() - ago).access_token
 
     async def rows(self) -> int:
-        """How much this practice ever wrote: versions and audit entries."""
+        """How much this practice ever wrote: versions, conflicts, policies, and the entries that declare versions."""
         count = (
             "SELECT (SELECT count(*) FROM versions WHERE practice_id = $1)"
-            " + (SELECT count(*) FROM audit_entries WHERE practice_id = $1)"
+            " + (SELECT count(*) FROM conflicts WHERE practice_id = $1)"
+            " + (SELECT count(*) FROM policies WHERE practice_id = $1)"
+            " + (SELECT count(*) FROM audit_entries WHERE practice_id = $1 AND hash IS NOT NULL)"
         )
         return await self.container.database().pool.fetchval(count, self.practice_id)
 

@@ -31,7 +31,8 @@ class QuickPasswords(Argon2Passwords):
 def container(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[bootstrap.Container]:
     """The real container over the test database; only hashing passwords is cheaper."""
     folder: Path = tmp_path_factory.mktemp("data")
-    wired = bootstrap.container(config.Settings(database_url=database_url, data_dir=folder, _env_file=None))
+    settings = config.Settings(database_url=database_url, data_dir=folder, seal_every=3600, _env_file=None)
+    wired = bootstrap.container(settings)
     with wired.passwords.override(providers.Singleton(QuickPasswords)):
         yield wired
 

@@ -24,7 +24,7 @@ class Operation:
 
     def address(self, thing: str) -> str:
         """Where it is done to one thing."""
-        filled = self.path.format(patient_id=thing, record_id=thing, number=1)
+        filled = self.path.format(patient_id=thing, record_id=thing, conflict_id=thing, number=1)
         return f"{filled}?{self.query}" if self.query else filled
 
 
@@ -58,12 +58,23 @@ def record(version: int = 1, *, deleted: bool = False, signed: bool = False) -> 
     return prepare
 
 
+async def conflict(clinic: Clinic) -> str:
+    """A dose that was changed to 20 on one device and to 15 on another; the head is at version 2."""
+    made = await clinic.record((await clinic.patient())["id"], kind="medication", title="Metformin", dose=10)
+    path = f"/v1/records/{made['id']}"
+    await clinic.changed(path, 1, dose=20)
+    tablet = clinic.token_for(device="tablet")
+    answer = await clinic.call("PATCH", path, {"base_version": 1, "dose": 15}, token=tablet)
+    assert answer.status_code == 409, answer.text
+    return answer.json()["error"]["context"]["conflict"]["id"]
+
+
 async def _at(clinic: Clinic, path: str, version: int, wanted: int, **fields: str) -> None:
     for number in range(version, wanted):
         await clinic.changed(path, number, **{name: value.format(number) for name, value in fields.items()})
 
 
-P, R = "/v1/patients/{patient_id}", "/v1/records/{record_id}"
+P, R, C = "/v1/patients/{patient_id}", "/v1/records/{record_id}", "/v1/conflicts/{conflict_id}"
 
 PUBLIC = {
     "register": ("POST", "/v1/auth/register"),
@@ -98,6 +109,15 @@ OPERATIONS = {
     "recordHistory": Operation("GET", f"{R}/history", Permission.READ_RECORDS, record()),
     "recordVersion": Operation("GET", f"{R}/versions/{{number}}", Permission.READ_RECORDS, record()),
     "recordDiff": Operation("GET", f"{R}/diff", Permission.READ_RECORDS, record(2), "from=1&to=2"),
+    "listConflicts": Operation("GET", "/v1/conflicts", Permission.READ_CONFLICTS),
+    "getConflict": Operation("GET", C, Permission.READ_CONFLICTS, conflict),
+    "resolveConflict": Operation("POST", f"{C}/resolve", Permission.RESOLVE_CONFLICTS, conflict),
+    "getPolicies": Operation("GET", "/v1/practice/policies", Permission.READ_POLICIES),
+    "setPolicies": Operation("PUT", "/v1/practice/policies", Permission.SET_POLICIES),
+    "policyHistory": Operation("GET", "/v1/practice/policies/history", Permission.READ_POLICIES),
+    "listAudit": Operation("GET", "/v1/audit", Permission.READ_AUDIT),
+    "verifyAudit": Operation("GET", "/v1/audit/verify", Permission.VERIFY_AUDIT),
+    "patientAccessLog": Operation("GET", f"{P}/access-log", Permission.READ_ACCESS_LOG, patient()),
     "importFhir": Operation("POST", "/v1/import/fhir", Permission.IMPORT),
 }
 """What a token is needed for."""

@@ -15,19 +15,21 @@ from heallog.domain import patients, records
 from heallog.entrypoints.http.app import LARGEST_BODY
 from heallog.entrypoints.http.bodies import CHANGING, CREATING
 
+from . import operations
 from .clinic import Clinic, NewClinic, fields_of, refused
 
 
 @dataclass
 class Chart:
-    """Ngozi's: a patient and a draft, both at version 2, so that version 1 is stale."""
+    """Ngozi's: a patient and a draft, both at version 2, so that version 1 is stale; and a conflict about a dose."""
 
     clinic: Clinic
     patient: str
     draft: str
+    conflict: str
 
     def path(self, template: str) -> str:
-        return template.format(patient=self.patient, draft=self.draft)
+        return template.format(patient=self.patient, draft=self.draft, conflict=self.conflict)
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +39,7 @@ async def opened(new_clinic: NewClinic) -> Chart:
     await clinic.record(patient, id=draft)
     await clinic.changed(f"/v1/patients/{patient}", 1, phone="0199")
     await clinic.changed(f"/v1/records/{draft}", 1, title="Blood pressure, lying")
-    return Chart(clinic, patient, draft)
+    return Chart(clinic, patient, draft, await operations.conflict(clinic))
 
 
 @pytest.fixture
@@ -54,6 +56,9 @@ PATIENT = "/v1/patients/{patient}"
 RECORD = "/v1/records/{draft}"
 LIST = "/v1/patients"
 CHART = "/v1/patients/{patient}/records"
+CONFLICTS = "/v1/conflicts"
+CONFLICT = "/v1/conflicts/{conflict}"
+POLICIES = "/v1/practice/policies"
 
 
 def raw(text: str) -> bytes:
@@ -71,6 +76,8 @@ WITH_BODIES = (
     ("POST", RECORD + "/sign"),
     ("POST", RECORD + "/amend"),
     ("POST", PATIENT + "/revert"),
+    ("POST", CONFLICT + "/resolve"),
+    ("PUT", POLICIES),
     ("POST", "/v1/auth/register"),
     ("POST", "/v1/auth/login"),
 )
@@ -120,6 +127,7 @@ async def test_an_empty_body_lacks_what_is_required(chart: Chart) -> None:
         (NEW_PATIENT, "family_name"),
         (NEW_RECORD, "kind"),
         (PATIENT + "/revert", "to"),
+        (CONFLICT + "/resolve", "head_version"),
         ("/v1/auth/register", "email"),
         ("/v1/auth/login", "email"),
     ):
@@ -510,6 +518,7 @@ async def test_an_id_in_an_address_keeps_to_its_letters(chart: Chart, bad: str |
         ("/v1/patients/{}/versions/1", "patient_id"),
         ("/v1/records/{}", "record_id"),
         ("/v1/records/{}/diff?from=1&to=1", "record_id"),
+        ("/v1/conflicts/{}", "conflict_id"),
     ):
         answer = await chart.clinic.call("GET", path.format(quote(bad, safe="")))
         refused(answer, 422, "INVALID_FIELDS", field)
@@ -539,16 +548,23 @@ QUERIES = {
     "limit": [
         f"{LIST}?limit={bad}" for bad in ("0", "-1", "501", "abc", "1.5", "", "1e9", "9" * 20, HUGE, "%00", "0x10")
     ]
-    + [f"{path}?limit=0" for path in (CHART, PATIENT + "/history", RECORD + "/history")],
+    + [f"{path}?limit=0" for path in (CHART, PATIENT + "/history", RECORD + "/history")]
+    + [f"{path}?limit={bad}" for path in (CONFLICTS, POLICIES + "/history") for bad in ("0", "501", "abc", "")],
     "cursor": [f"{LIST}?cursor={bad}" for bad in ("a_b", "%00", "", "a%20b", "x" * 65, "a%0A", "%C3%A9")]
-    + [f"{CHART}?cursor=a_b"]
-    + [f"{RECORD}/history?cursor={bad}" for bad in ("0", "-1", "abc", "2147483648", "9" * 20, HUGE, "", "1.5")],
+    + [f"{path}?cursor={bad}" for path in (CHART, CONFLICTS) for bad in ("a_b", "a%0A", "%00")]
+    + [
+        f"{path}/history?cursor={bad}"
+        for path in (RECORD, POLICIES)
+        for bad in ("0", "-1", "abc", "2147483648", "9" * 20, HUGE, "", "1.5")
+    ],
     "tag": [f"{LIST}?tag={bad}" for bad in ("%00", "a%01", "x" * 201, "a%0A")],
     "q": [f"{LIST}?q={'x' * 201}"],
     "updated_since": [f"{LIST}?updated_since={bad}" for bad in ("soon", "2026-02-30", "2026-03-01T09:30", "", "%00")]
     + [f"{LIST}?updated_since={bad}" for bad in ("1" * 41, "0000", "2026-13", "9999-12-31T23:59:59-01:00", "-1")],
     "kind": [f"{CHART}?kind={bad}" for bad in ("poem", "", "Observation", "%00", "x" * 201)],
     "status": [f"{CHART}?status={bad}" for bad in ("lost", "", "%00")],
+    "state": [f"{CONFLICTS}?state={bad}" for bad in ("lost", "", "OPEN", "%00", "open%0A", "x" * 41, "open,resolved")],
+    "patient_id": [f"{CONFLICTS}?patient_id={bad}" for bad in ("a_b", "", "%00", "a%0A", "x" * 65, "%C3%A9")],
     "code": [f"{CHART}?code={bad}" for bad in ("%00", "x" * 201)],
     "from": [f"{CHART}?from={bad}" for bad in ("soon", "2026-02-30", "0000", "x" * 41, "", "2026-03-01T09:30:00")]
     + [f"{RECORD}/diff?from={bad}&to=1" for bad in ("0", "-1", "abc", "1.5", "2147483648", "9" * 20, HUGE, "", "%00")]

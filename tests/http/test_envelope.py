@@ -93,7 +93,7 @@ def every_refusal(clinic: Clinic) -> dict[str, Any]:
             "/v1/auth/register",
             json={"email": clinic.email, "password": PASSWORD, "name": "Alice", "practice_name": "Hillside"},
         ),
-        "409 VERSION_CONFLICT": clinic.call("PATCH", "/v1/patients/ngozi", {"base_version": 1}),
+        "409 VERSION_CONFLICT": clinic.call("PATCH", "/v1/patients/ngozi", {"base_version": 9}),
         "412 STALE_VERSION": clinic.call("PATCH", "/v1/patients/ngozi", headers={"If-Match": '"1"'}),
         "413 TOO_LARGE": clinic.call("POST", "/v1/patients", raw=big),
         "415 UNSUPPORTED_MEDIA_TYPE": clinic.call("POST", "/v1/patients", raw=b"{}", headers=form),
@@ -280,6 +280,31 @@ async def test_a_refusal_is_no_accident_and_not_in_the_log(
 # -- discretion ---------------------------------------------------------------------------------------------------
 
 
+async def disputed(clinic: Clinic) -> None:
+    """Late edits, a conflict that is read, badly decided and decided, a second creation of an id, and policies."""
+    patient = await clinic.patient(id="disputed")
+    await clinic.record(patient["id"], id="r-1")
+    await clinic.changed("/v1/records/r-1", 1, title=CANARY, text=CANARY)
+    for device, method, path, body in (
+        ("tablet", "PATCH", "/v1/records/r-1", {"base_version": 1, "title": f"{CANARY} II", "text": f"{CANARY} II"}),
+        ("phone", "PATCH", "/v1/records/r-1", {"base_version": 1, "tags": [CANARY]}),
+        ("phone", "POST", "/v1/patients/disputed/records", {"id": "r-1", "kind": "observation", "title": CANARY}),
+        ("phone", "DELETE", "/v1/patients/disputed", {"base_version": 9, "reason": "twice"}),
+        ("phone", "PUT", "/v1/practice/policies", {"base_version": 0, "reason": "why", "patients": {CANARY: "manual"}}),
+    ):
+        answer = await clinic.call(method, path, body, token=clinic.token_for(device=device))
+        assert answer.status_code < 500, answer.text
+    (conflict,) = (await clinic.get("/v1/conflicts"))["items"]
+    address = f"/v1/conflicts/{conflict['id']}"
+    assert CANARY in (await clinic.call("GET", address)).text
+    theirs = {disputed["field"]: {"take": "theirs"} for disputed in conflict["fields"]}
+    for choice, status in ((CANARY, 422), ({"value": [CANARY]}, 422), ({"value": f"{CANARY} III"}, 200)):
+        choices = {**theirs, "title": choice}
+        body = {"head_version": conflict["head_version"], "choices": choices, "reason": "asked"}
+        answer = await clinic.call("POST", f"{address}/resolve", body)
+        assert answer.status_code == status, answer.text
+
+
 async def test_no_clinical_value_reaches_the_log_or_the_audit(
     clinic: Clinic, log: Callable[[], list[dict[str, Any]]], capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -318,6 +343,7 @@ async def test_no_clinical_value_reaches_the_log_or_the_audit(
     ):
         answer = await clinic.call(method, address, body)
         assert answer.status_code < 500, answer.text
+    await disputed(clinic)
 
     lines = log()
     assert len(lines) >= 10
@@ -386,8 +412,11 @@ async def test_without_its_database_it_still_lives_and_refuses_whom_it_must(unpl
     assert (await unplugged.client.get("/health/live")).json() == {"status": "live"}
     refused(await unplugged.client.get("/v1/patients"), 401, "NOT_AUTHENTICATED")
     refused(await unplugged.call("POST", "/v1/patients", {"shoe_size": 38}), 422, "INVALID_FIELDS", "shoe_size")
+
+
+async def test_a_refusal_that_cannot_be_noted_is_no_answer_and_lets_nobody_in(unplugged: Clinic) -> None:
     assistant = unplugged.token_for(Role.ASSISTANT)
-    refused(await unplugged.call("DELETE", "/v1/patients/ngozi", {}, token=assistant), 403, "FORBIDDEN")
+    refused(await unplugged.call("DELETE", "/v1/patients/ngozi", {}, token=assistant), 503, "UNAVAILABLE")
 
 
 async def test_with_its_database_it_is_ready(client: httpx.AsyncClient) -> None:
@@ -402,20 +431,24 @@ WHERE wait_event_type = 'Lock' AND application_name = 'heallog'
 """
 
 
-async def test_a_change_whose_connection_is_cut_was_not_made_and_says_so(clinic: Clinic, database: Database) -> None:
-    """It waits for Ngozi, whom somebody else holds; then the server ends its connection."""
+async def test_a_change_whose_connection_is_cut_was_not_made_and_says_so(
+    clinic: Clinic, database: Database, database_url: str
+) -> None:
+    """It waits for Ngozi, whom somebody else holds; then the server's administrator ends its connection."""
     ngozi = await clinic.patient()
     path = f"/v1/patients/{ngozi['id']}"
+    administrator = await asyncpg.connect(database_url)
     async with database.pool.acquire() as holder:
         transaction = holder.transaction()
         await transaction.start()
         await holder.execute("SELECT 1 FROM patients WHERE id = $1 FOR UPDATE", ngozi["id"])
         change = asyncio.create_task(clinic.call("PATCH", path, {"base_version": 1, "phone": "0199"}))
-        while (pid := await database.pool.fetchval(WAITING)) is None:
+        while (pid := await administrator.fetchval(WAITING)) is None:
             assert not change.done()
-        await database.pool.execute("SELECT pg_terminate_backend($1)", pid)
+        await administrator.execute("SELECT pg_terminate_backend($1)", pid)
         answer = await change
         await transaction.rollback()
+    await administrator.close()
     refused(answer, 503, "UNAVAILABLE")
     assert (await clinic.get(path))["version"] == 1
     assert (await clinic.changed(path, 1, phone="0199"))["version"] == 2

@@ -548,6 +548,24 @@ async def test_what_a_person_changed_here_is_not_overwritten(clinic: Clinic) -> 
     await the_one_record(clinic, criticality="high", version=2)
 
 
+async def test_what_people_have_to_decide_about_is_left_as_they_see_it(clinic: Clinic) -> None:
+    """Nobody changed the head here, but an edit of what was imported first was held back."""
+    await imported(clinic, NGOZI)
+    await imported(clinic, {**NGOZI, "birthDate": "1984-03-01"})
+    late = {"base_version": 1, "birth_date": "1984-02-28"}
+    answer = await clinic.call("PATCH", "/v1/patients/ngozi", late, token=clinic.token_for(device="tablet"))
+    conflict = refused(answer, 409, "VERSION_CONFLICT")["context"]["conflict"]
+    report = await imported(clinic, {**NGOZI, "birthDate": "1984-03-02"})
+    assert "conflict" in only_refusal(report, where="entry 0", id="ngozi")
+    assert await clinic.get(f"/v1/conflicts/{conflict['id']}") == conflict
+
+    decision = {"head_version": 2, "choices": {"birth_date": {"take": "theirs"}}, "reason": "passport seen"}
+    decided = await clinic.call("POST", f"/v1/conflicts/{conflict['id']}/resolve", decision)
+    assert decided.status_code == 200, decided.text
+    report = await imported(clinic, {**NGOZI, "birthDate": "1984-03-02"})
+    assert "changed here" in only_refusal(report, where="entry 0", id="ngozi")
+
+
 async def test_what_a_person_deleted_here_does_not_come_back(clinic: Clinic) -> None:
     await imported(clinic, NGOZI)
     await clinic.deleted("/v1/patients/ngozi", 1)

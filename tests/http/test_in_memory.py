@@ -39,6 +39,32 @@ async def test_a_day_at_the_clinic_without_a_database(app_without_database):
         assert report["types"]["Patient"][outcome] == 1
 
 
+async def test_a_dose_is_disputed_and_decided_without_a_database(app_without_database):
+    client = app_without_database
+    await client.post("/v1/patients", json={"id": "ngozi", "family_name": "Obi"})
+    metformin = {"id": "m-1", "kind": "medication", "title": "Metformin", "dose": 10}
+    await client.post("/v1/patients/ngozi/records", json=metformin)
+    answers = []
+    for device, dose in (("tablet", 20), ("phone", 15)):
+        said = {"email": "alice@example.org", "password": PASSWORD, "device_id": device}
+        token = (await client.post("/v1/auth/login", json=said)).json()["access_token"]
+        headers = {"Authorization": f"Bearer {token}"}
+        late = {"base_version": 1, "dose": dose, "tags": [device]}
+        answers.append(await client.patch("/v1/records/m-1", json=late, headers=headers))
+    assert [answer.status_code for answer in answers] == [200, 409]
+    conflict = (await client.get("/v1/conflicts?state=open&patient_id=ngozi")).json()["items"][0]
+    assert conflict == answers[1].json()["error"]["context"]["conflict"]
+    decision = {"head_version": 4, "choices": {"dose": {"take": "mine"}}, "reason": "asked the pharmacy"}
+    decided = await client.post(f"/v1/conflicts/{conflict['id']}/resolve", json=decision)
+    assert (decided.status_code, decided.headers["etag"]) == (200, '"5"')
+    now = (await client.get("/v1/records/m-1")).json()
+    assert (now["dose"], now["tags"], "conflict_id" in now) == (15, ["phone", "tablet"], False)
+    history = (await client.get("/v1/records/m-1/history")).json()["items"]
+    assert [item["inputs"] for item in history] == [[3, 4], [2, 3], [], [], []]
+    setting = {"base_version": 0, "patients": {"phone": "manual"}, "reason": "wrong numbers"}
+    assert (await client.put("/v1/practice/policies", json=setting)).json()["patients"]["phone"] == "manual"
+
+
 async def test_each_house_is_its_own(app_without_database, tmp_path):
     other = bootstrap.in_memory(config.Settings(data_dir=tmp_path, _env_file=None))
     async with other.uow() as uow:

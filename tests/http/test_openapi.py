@@ -62,6 +62,8 @@ async def test_the_document_is_openapi_3_1_as_json(client: httpx.AsyncClient) ->
     assert document["openapi"].startswith("3.1.")
     assert document["info"]["title"] == "HealLog"
     assert document["info"]["version"]
+    used = {operation["tags"][0] for operation in listed(document).values()}
+    assert {tag["name"] for tag in document["tags"]} == used
     assert document["components"]["securitySchemes"]["token"] == {
         "type": "http",
         "scheme": "bearer",
@@ -118,7 +120,8 @@ def test_lists_and_diffs_name_their_parameters_as_they_are_sent(described: dict[
     assert query("listPatients") == {"q", "tag", "updated_since", "limit", "cursor"}
     assert query("listRecords") == {"kind", "status", "from", "to", "code", "limit", "cursor"}
     assert query("patientDiff") == query("recordDiff") == {"from", "to"}
-    assert query("patientHistory") == query("recordHistory") == {"limit", "cursor"}
+    assert query("patientHistory") == query("recordHistory") == query("policyHistory") == {"limit", "cursor"}
+    assert query("listConflicts") == {"state", "patient_id", "limit", "cursor"}
 
 
 def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:

@@ -72,10 +72,32 @@ async def test_sending_a_creation_again_answers_as_the_first_time_did(clinic: Cl
 
 
 async def test_an_id_that_is_taken_by_other_content_stays_taken(clinic: Clinic) -> None:
+    other, tablet = {"id": "ngozi", "family_name": "Okafor"}, clinic.token_for(device="tablet")
     await clinic.patient(id="ngozi")
-    other = {"id": "ngozi", "family_name": "Okafor"}
-    refused(await clinic.call("POST", "/v1/patients", other), 409, "ALREADY_EXISTS")
+    refused(await clinic.call("POST", "/v1/patients", other, token=tablet), 409, "VERSION_CONFLICT")
     assert (await clinic.get("/v1/patients/ngozi"))["family_name"] == "Obi"
+
+
+async def test_the_id_of_who_was_deleted_is_not_free_for_another(clinic: Clinic) -> None:
+    ngozi = await clinic.patient(id="ngozi")
+    await clinic.deleted(at(ngozi), 1)
+    for token in (clinic.token, clinic.token_for(device="tablet")):
+        answer = await clinic.call("POST", "/v1/patients", {"id": "ngozi", "family_name": "Okafor"}, token=token)
+        refused(answer, 409, "ALREADY_EXISTS")
+
+
+async def test_a_device_that_sends_its_creation_with_other_content_edits_it(clinic: Clinic) -> None:
+    """It never saw the answer to the first, and its user went on typing."""
+    await clinic.patient(id="ngozi", phone="0199")
+    answer = await clinic.call("POST", "/v1/patients", {"id": "ngozi", "family_name": "Okafor"})
+    assert (answer.status_code, answer.headers["etag"]) == (201, '"2"')
+    ngozi = await clinic.get("/v1/patients/ngozi")
+    assert ngozi == answer.json()
+    assert not ngozi.keys() & {"given_name", "phone", "conflict_id"}
+    assert [version["change"] for version in (await clinic.get(at(ngozi, "/history")))["items"]] == [
+        "modification",
+        "creation",
+    ]
 
 
 async def test_a_creation_whose_answer_was_lost_is_answered_with_what_became_of_it(clinic: Clinic) -> None:
@@ -85,7 +107,8 @@ async def test_a_creation_whose_answer_was_lost_is_answered_with_what_became_of_
     written = await clinic.rows()
     again = await clinic.call("POST", "/v1/patients", creation)
     assert (again.status_code, again.json(), again.headers["etag"]) == (201, changed, '"2"')
-    refused(await clinic.call("POST", "/v1/patients", {**creation, "phone": "0199"}), 409, "ALREADY_EXISTS")
+    as_it_is = await clinic.call("POST", "/v1/patients", {**creation, "phone": "0199"})
+    assert (as_it_is.status_code, as_it_is.json()) == (201, changed)
     assert await clinic.rows() == written
 
     await clinic.deleted(at(patient), 2)
@@ -185,18 +208,19 @@ async def test_a_stale_tag_is_answered_with_the_version_that_is(clinic: Clinic) 
 
 async def test_a_stale_base_is_answered_with_the_head_and_with_what_the_caller_wanted(clinic: Clinic) -> None:
     ngozi = await clinic.patient()
-    await clinic.changed(at(ngozi), 1, phone="0199")
-    body = {"base_version": 1, "phone": "0200", "sex": None, "reason": "she called"}
-    answer = await clinic.call("PATCH", at(ngozi), body)
-    error = refused(answer, 409, "VERSION_CONFLICT")
-    assert error["context"] == {
+    await clinic.changed(at(ngozi), 1, birth_date="1984")
+    body = {"base_version": 1, "birth_date": "1983", "sex": None, "reason": "she called"}
+    answer = await clinic.call("PATCH", at(ngozi), body, token=clinic.token_for(device="tablet"))
+    context = refused(answer, 409, "VERSION_CONFLICT")["context"]
+    assert [disputed["field"] for disputed in context.pop("conflict")["fields"]] == ["birth_date"]
+    assert context == {
         "version": 2,
         "base_version": 1,
-        "head": {"family_name": "Obi", "given_name": "Ngozi", "phone": "0199"},
-        "changes": {"phone": "0200", "sex": None},
+        "head": {"family_name": "Obi", "given_name": "Ngozi", "birth_date": "1984"},
+        "changes": {"birth_date": "1983", "sex": None},
     }
     assert answer.headers["etag"] == '"2"'
-    assert (await clinic.get(at(ngozi)))["phone"] == "0199"
+    assert (await clinic.get(at(ngozi)))["birth_date"] == "1984"
 
 
 async def test_a_version_from_the_future_is_a_conflict_too(clinic: Clinic) -> None:
@@ -238,11 +262,32 @@ async def test_the_same_content_again_is_no_new_version(clinic: Clinic) -> None:
 
 async def test_of_two_who_change_the_same_version_at_once_one_wins(clinic: Clinic) -> None:
     ngozi = await clinic.patient()
-    bodies = [{"base_version": 1, "phone": f"0{number}"} for number in range(5)]
-    answers = await asyncio.gather(*(clinic.call("PATCH", at(ngozi), body) for body in bodies))
+    answers = await asyncio.gather(
+        *(
+            clinic.call(
+                *("PATCH", at(ngozi), {"base_version": 1, "birth_date": f"198{number}"}),
+                token=clinic.token_for(device=f"tablet-{number}"),
+            )
+            for number in range(5)
+        )
+    )
     assert sorted(answer.status_code for answer in answers) == [200, 409, 409, 409, 409]
     winner = next(answer.json() for answer in answers if answer.status_code == 200)
-    assert await clinic.get(at(ngozi)) == winner
+    now = await clinic.get(at(ngozi))
+    conflict = await clinic.get(f"/v1/conflicts/{now.pop('conflict_id')}")
+    assert now == winner
+    kept = {disputed["mine"] for disputed in conflict["fields"]} | {winner["birth_date"]}
+    assert kept == {f"198{number}" for number in range(5)}
+
+
+async def test_who_sends_what_they_sent_before_again_and_on_top_of_it_changes_their_own(clinic: Clinic) -> None:
+    """The answer was lost; the device still names the version that it saw first."""
+    ngozi = await clinic.patient()
+    written = (await clinic.changed(at(ngozi), 1, birth_date="1984"))["version"]
+    assert (await clinic.changed(at(ngozi), 1, birth_date="1984"))["version"] == written
+    assert (await clinic.changed(at(ngozi), 1, birth_date="1985"))["version"] == written + 1
+    assert (await clinic.get(at(ngozi)))["birth_date"] == "1985"
+    assert (await clinic.get("/v1/conflicts"))["items"] == []
 
 
 async def test_nobody_can_be_changed_who_is_not_there(clinic: Clinic) -> None:
@@ -288,7 +333,8 @@ async def test_a_deletion_must_have_seen_the_head(clinic: Clinic) -> None:
     ngozi = await clinic.patient()
     await clinic.changed(at(ngozi), 1, phone="0199")
     refused(await clinic.call("DELETE", at(ngozi), headers=tag(1)), 412, "STALE_VERSION")
-    refused(await clinic.call("DELETE", at(ngozi), {"base_version": 1}), 409, "VERSION_CONFLICT")
+    tablet = clinic.token_for(device="tablet")
+    refused(await clinic.call("DELETE", at(ngozi), {"base_version": 1}, token=tablet), 409, "VERSION_CONFLICT")
     assert (await clinic.get(at(ngozi)))["version"] == 2
 
 
@@ -368,6 +414,7 @@ async def test_a_version_tells_who_when_why_and_from_where(clinic: Clinic) -> No
         "version": 1,
         "parent": None,
         "inputs": [],
+        "branch": False,
         "change": "creation",
         "author_id": clinic.account_id,
         "client_time": "2026-03-01T09:30:00.000Z",

@@ -73,6 +73,7 @@ OWN = {
         "instructions": "With food.",
         "indication": "pain",
         "quantity": 30,
+        "remaining": 12.5,
     },
     "allergy": {
         "substance": "penicillin",
@@ -94,7 +95,8 @@ OWN = {
 
 def test_every_field_of_a_kind_is_tried() -> None:
     assert {kind: set(fields) | {"text"} for kind, fields in OWN.items()} == {
-        kind: set(fields) | {"text"} for kind, fields in domain.OWN.items()
+        kind: {name for name, field in fields.items() if field.settable} | {"text"}
+        for kind, fields in domain.OWN.items()
     }
 
 
@@ -158,12 +160,53 @@ async def test_sending_a_creation_again_answers_as_the_first_time_did(clinic: Cl
 
 async def test_an_id_is_taken_by_other_content_and_by_another_patient(clinic: Clinic, ngozi: str) -> None:
     tobi = await clinic.patient(id="tobi")
-    await clinic.record(ngozi, id="r-1")
-    for patient_id, title in ((ngozi, "Pulse"), (tobi["id"], "Blood pressure")):
-        body = {"id": "r-1", "kind": "observation", "title": title}
-        answer = await clinic.call("POST", f"/v1/patients/{patient_id}/records", body)
-        refused(answer, 409, "ALREADY_EXISTS")
-    assert (await clinic.get("/v1/records/r-1"))["patient_id"] == ngozi
+    record = await clinic.record(ngozi, id="r-1")
+    tablet = clinic.token_for(device="tablet")
+    pressure = {"id": "r-1", "kind": "observation", "title": "Blood pressure"}
+    for patient_id, body, token, code in (
+        (ngozi, {**pressure, "title": "Pulse"}, tablet, "VERSION_CONFLICT"),
+        (ngozi, {**pressure, "kind": "condition"}, clinic.token, "ALREADY_EXISTS"),
+        (ngozi, {**pressure, "kind": "condition"}, tablet, "ALREADY_EXISTS"),
+        (tobi["id"], pressure, clinic.token, "ALREADY_EXISTS"),
+        (tobi["id"], pressure, tablet, "ALREADY_EXISTS"),
+    ):
+        answer = await clinic.call("POST", f"/v1/patients/{patient_id}/records", body, token=token)
+        refused(answer, 409, code)
+    assert (await clinic.get("/v1/records/r-1")).items() >= record.items()
+
+
+async def test_a_device_that_sends_its_creation_with_other_content_edits_its_draft(clinic: Clinic, ngozi: str) -> None:
+    record = await clinic.record(ngozi, id="r-1", tags=["sitting"])
+    body = {"id": "r-1", "kind": "observation", "title": "Pulse"}
+    answer = await clinic.call("POST", f"/v1/patients/{ngozi}/records", body)
+    assert (answer.status_code, answer.json()["version"], answer.json()["title"]) == (201, 2, "Pulse")
+    assert "tags" not in await clinic.get(at(record))
+    assert await changes_of(clinic, record) == ["creation", "modification"]
+
+
+SAID = {
+    "/sign": {},
+    "/amend": {"reason": "why", "changes": {"tags": ["lying"]}},
+    "/entered-in-error": {"reason": "why"},
+}
+
+
+@pytest.mark.parametrize("steps", [["/sign"], ["/sign", "/amend"], ["/entered-in-error"]], ids=" ".join)
+async def test_a_creation_sent_again_with_other_content_does_not_undo_what_became_of_it(
+    clinic: Clinic, ngozi: str, steps: list[str]
+) -> None:
+    """Not even by the very device that made, signed and amended it."""
+    record = await clinic.record(ngozi, id="r-1")
+    for version, step in enumerate(steps, start=1):
+        done = await clinic.call("POST", at(record, step), {**SAID[step], "base_version": version})
+        assert done.status_code == 200, done.text
+    before = await clinic.get(at(record))
+    again = {"id": "r-1", "kind": "observation", "title": "Pulse"}
+    answer = await clinic.call("POST", f"/v1/patients/{ngozi}/records", again)
+    assert answer.status_code == 409, answer.text
+    now = await clinic.get(at(record))
+    now.pop("conflict_id", None)
+    assert now == before
 
 
 async def test_two_devices_that_send_one_creation_at_once_make_one_record(clinic: Clinic, ngozi: str) -> None:
@@ -211,7 +254,7 @@ STEPS = (
     ("PATCH", "", {"title": "Pulse"}),
     ("DELETE", "", {}),
     ("POST", "/sign", {}),
-    ("POST", "/amend", {"changes": {}, "reason": "why"}),
+    ("POST", "/amend", {"changes": {"title": "Pulse"}, "reason": "why"}),
     ("POST", "/entered-in-error", {"reason": "why"}),
     ("POST", "/restore", {}),
     ("POST", "/revert", {"to": 1}),
@@ -235,11 +278,14 @@ CHANGES = [step for step in STEPS if step[0] != "GET" and step[1] != "/restore"]
 
 
 async def ready(clinic: Clinic, patient_id: str, rest: str) -> dict[str, Any]:
-    """A record at version 2 that this step can be done to."""
+    """A record at version 3 that this step can be done to, as it could to version 2."""
     if rest in {"/amend", "/entered-in-error"}:
-        return await clinic.signed(patient_id)
+        signed = await clinic.signed(patient_id)
+        body = {"base_version": 2, "changes": {"title": "Blood pressure, lying"}, "reason": "position"}
+        return (await clinic.call("POST", at(signed, "/amend"), body)).json()
     draft = await clinic.record(patient_id)
-    return await clinic.changed(at(draft), 1, title="Blood pressure, lying")
+    await clinic.changed(at(draft), 1, tags=["sitting"])
+    return await clinic.changed(at(draft), 2, title="Blood pressure, lying")
 
 
 @pytest.mark.parametrize(("method", "rest", "body"), CHANGES)
@@ -247,25 +293,33 @@ async def test_every_change_names_the_version_that_it_saw(
     clinic: Clinic, ngozi: str, method: str, rest: str, body: dict[str, Any]
 ) -> None:
     record = await ready(clinic, ngozi, rest)
-    path = at(record, rest)
+    path, tablet = at(record, rest), clinic.token_for(device="tablet")
     written = await clinic.rows()
 
     refused(await clinic.call(method, path, body), 428, "VERSION_REQUIRED")
-    stale = await clinic.call(method, path, body, headers=tag(1))
-    assert refused(stale, 412, "STALE_VERSION")["context"] == {"version": 2}
-    assert stale.headers["etag"] == '"2"'
-    conflict = await clinic.call(method, path, {**body, "base_version": 1})
-    context = refused(conflict, 409, "VERSION_CONFLICT")["context"]
-    assert (context["version"], context["base_version"]) == (2, 1)
-    assert context["head"]["title"] == record["title"]
-    assert conflict.headers["etag"] == '"2"'
-    both = await clinic.call(method, path, {**body, "base_version": 1}, headers=tag(2))
+    for token in (clinic.token, tablet):
+        stale = await clinic.call(method, path, body, headers=tag(2), token=token)
+        assert refused(stale, 412, "STALE_VERSION")["context"] == {"version": 3}
+        assert stale.headers["etag"] == '"3"'
+    both = await clinic.call(method, path, {**body, "base_version": 2}, headers=tag(3))
     refused(both, 422, "INVALID_FIELDS", "base_version")
     assert await clinic.rows() == written
 
-    good = await clinic.call(method, path, body, headers=tag(2))
+    conflict = await clinic.call(method, path, {**body, "base_version": 2}, token=tablet)
+    context = refused(conflict, 409, "VERSION_CONFLICT")["context"]
+    assert (context["version"], context["base_version"]) == (3, 2)
+    assert context["head"]["title"] == record["title"]
+    assert conflict.headers["etag"] == '"3"'
+    kept = "conflict" in context
+    assert kept == (method != "POST" or rest == "/amend"), "what cannot be merged is not kept either"
+    assert (await clinic.rows() > written) == kept
+    now = await clinic.get(at(record))
+    assert now.pop("conflict_id", None) == (context["conflict"]["id"] if kept else None)
+    assert now == record
+
+    good = await clinic.call(method, path, body, headers=tag(3))
     assert good.is_success, good.text
-    assert good.headers["etag"] == '"3"'
+    assert good.headers["etag"] == ('"5"' if kept else '"4"')
 
 
 @pytest.mark.parametrize(("method", "rest", "body"), CHANGES)
@@ -296,8 +350,11 @@ async def test_only_what_is_sent_changes_and_null_takes_away(clinic: Clinic, ngo
 async def test_a_conflict_shows_the_head_and_what_the_caller_wanted(clinic: Clinic, ngozi: str) -> None:
     record = await clinic.record(ngozi)
     await clinic.changed(at(record), 1, title="Pulse")
-    answer = await clinic.call("PATCH", at(record), {"base_version": 1, "title": "Weight", "text": None})
-    assert refused(answer, 409, "VERSION_CONFLICT")["context"] == {
+    body = {"base_version": 1, "title": "Weight", "text": None}
+    answer = await clinic.call("PATCH", at(record), body, token=clinic.token_for(device="tablet"))
+    context = refused(answer, 409, "VERSION_CONFLICT")["context"]
+    assert [disputed["field"] for disputed in context.pop("conflict")["fields"]] == ["title"]
+    assert context == {
         "version": 2,
         "base_version": 1,
         "head": {"kind": "observation", "status": "draft", "title": "Pulse"},
@@ -332,8 +389,15 @@ async def test_a_change_leaves_a_record_that_says_something(clinic: Clinic, ngoz
 
 async def test_of_two_who_change_the_same_version_at_once_one_wins(clinic: Clinic, ngozi: str) -> None:
     record = await clinic.record(ngozi)
-    bodies = [{"base_version": 1, "title": f"Title {number}"} for number in range(5)]
-    answers = await asyncio.gather(*(clinic.call("PATCH", at(record), body) for body in bodies))
+    answers = await asyncio.gather(
+        *(
+            clinic.call(
+                *("PATCH", at(record), {"base_version": 1, "title": f"Title {number}"}),
+                token=clinic.token_for(device=f"tablet-{number}"),
+            )
+            for number in range(5)
+        )
+    )
     assert sorted(answer.status_code for answer in answers) == [200, 409, 409, 409, 409]
 
 

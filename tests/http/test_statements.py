@@ -1,5 +1,6 @@
 """How often the database is asked. Each number here is a promise about speed."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager
 from typing import Any
@@ -85,40 +86,64 @@ READS = (
     "/v1/records/r-0/history?limit=2&cursor=3",
     "/v1/records/r-0/versions/2",
     "/v1/records/r-0/diff?from=1&to=4",
-    "/health/ready",
+    "/v1/audit",
+    "/v1/audit?patient_id=ngozi&account_id=x&from=2020&to=2999&limit=3",
+    "/v1/conflicts",
+    "/v1/conflicts?state=open&patient_id=ngozi&limit=3",
 )
 
 
+def reads(statements: list[str]) -> int:
+    """How many statements the read itself was; the last one is its audit entry, which is a transaction of its own."""
+    assert statements[-1].startswith("INSERT INTO audit_entries"), statements
+    assert not any(statement.startswith(("INSERT", "BEGIN")) for statement in statements[:-1]), statements
+    return len(statements) - 1
+
+
 @pytest.mark.parametrize("path", READS)
-async def test_a_read_is_one_statement(chart: Clinic, counted: Counted, path: str) -> None:
+async def test_a_read_is_one_statement_and_its_entry(chart: Clinic, counted: Counted, path: str) -> None:
     statements = await counted(lambda: chart.call("GET", path))
-    assert len(statements) == 1, statements
+    assert reads(statements) == 1, statements
+
+
+async def test_whether_it_is_ready_is_one_statement(chart: Clinic, counted: Counted) -> None:
+    assert len(await counted(lambda: chart.call("GET", "/health/ready"))) == 1
+
+
+async def test_readers_at_once_share_the_statement_of_their_entries(chart: Clinic, connections: Any) -> None:
+    await chart.call("GET", "/v1/records/r-0")
+    with heard(connections) as statements:
+        answers = await asyncio.gather(*(chart.call("GET", f"/v1/records/r-{number % 10}") for number in range(40)))
+    assert {answer.status_code for answer in answers} == {200}
+    entries = sum(statement.startswith("INSERT INTO audit_entries") for statement in statements)
+    assert 1 <= entries < sum("FROM records" in statement for statement in statements) == 40
 
 
 async def test_a_forgiving_search_is_two(chart: Clinic, counted: Counted) -> None:
-    assert len(await counted(lambda: chart.call("GET", "/v1/patients?q=patietn"))) == 2
+    assert reads(await counted(lambda: chart.call("GET", "/v1/patients?q=patietn"))) == 2
 
 
 async def test_who_has_the_latest_version_costs_one_statement(chart: Clinic, connections: Any) -> None:
     await chart.call("GET", "/v1/records/r-0")
     with heard(connections) as statements:
         answer = await chart.call("GET", "/v1/records/r-0", headers={"If-None-Match": '"4"'})
-    assert (answer.status_code, len(statements)) == (304, 1)
+    assert (answer.status_code, reads(statements)) == (304, 1)
 
 
-WRITES: dict[str, tuple[str, str, dict[str, Any]]] = {
-    "create a patient": ("POST", "/v1/patients", {"family_name": "Obi"}),
-    "create a record": ("POST", "/v1/patients/ngozi/records", {"kind": "note", "text": "Well."}),
-    "change a patient": ("PATCH", "/v1/patients/ngozi", {"phone": "{}"}),
-    "change a record": ("PATCH", "/v1/records/r-0", {"title": "{}"}),
-    "revert a patient": ("POST", "/v1/patients/ngozi/revert", {"to": 1}),
-    "revert a record": ("POST", "/v1/records/r-0/revert", {"to": 1}),
+WRITES: dict[str, tuple[int, str, str, dict[str, Any]]] = {
+    "create a patient": (3, "POST", "/v1/patients", {"family_name": "Obi"}),
+    "create a record": (4, "POST", "/v1/patients/ngozi/records", {"kind": "note", "text": "Well."}),
+    "change a patient": (4, "PATCH", "/v1/patients/ngozi", {"phone": "{}"}),
+    "change a record": (4, "PATCH", "/v1/records/r-0", {"title": "{}"}),
+    "revert a patient": (5, "POST", "/v1/patients/ngozi/revert", {"to": 1}),
+    "revert a record": (5, "POST", "/v1/records/r-0/revert", {"to": 1}),
 }
+"""With the number of its statements: BEGIN, what is locked or looked up, one that appends everything, COMMIT."""
 
 
 @pytest.mark.parametrize("name", WRITES)
 async def test_a_write_is_few_round_trips_from_begin_to_commit(chart: Clinic, counted: Counted, name: str) -> None:
-    method, path, body = WRITES[name]
+    promised, method, path, body = WRITES[name]
     version = iter(range(4, 9))
 
     def ask() -> Awaitable[httpx.Response]:
@@ -129,28 +154,84 @@ async def test_a_write_is_few_round_trips_from_begin_to_commit(chart: Clinic, co
     statements = await counted(ask)
     assert statements[0] == "BEGIN"
     assert statements[-1] == "COMMIT"
-    assert len(statements) <= 5, statements
+    assert len(statements) == promised, statements
+
+
+def late(clinic: Clinic, device: str, path: str, **changes: Any) -> Awaitable[httpx.Response]:
+    """A change by somebody else's device, which has not seen anything after version 1."""
+    return clinic.call("PATCH", path, {"base_version": 1, **changes}, token=clinic.token_for(device=device))
+
+
+@pytest.mark.parametrize("length", [1, 12])
+async def test_a_change_that_is_merged_takes_six_however_long_the_history_is(
+    chart: Clinic, connections: Any, length: int
+) -> None:
+    """BEGIN, the head, where the change comes from, the policies, versions with head and entry, COMMIT."""
+    for device in ("first", "second"):
+        path = f"/v1/records/{(await chart.record('ngozi', text='Well.'))['id']}"
+        for version in range(1, length + 1):
+            await chart.changed(path, version, title=f"Title {version}")
+        with heard(connections) as statements:
+            answer = await late(chart, device, path, text="Better.", tags=["sitting"])
+        assert answer.json()["merged_from"] == [length + 1, length + 2]
+        assert device == "first" or len(statements) == 6, statements
+    assert (statements[0], statements[-1]) == ("BEGIN", "COMMIT")
+
+
+async def test_a_change_that_is_held_back_takes_one_more_and_one_for_the_conflict_that_is_open(
+    chart: Clinic, connections: Any
+) -> None:
+    counts = []
+    for medication in ("warm", "up", "here"):
+        made = await chart.record("ngozi", id=medication, kind="medication", title="Metformin", dose=10)
+        path = f"/v1/records/{made['id']}"
+        await chart.changed(path, 1, dose=20)
+        for device, dose in (("tablet", 15), ("phone", 16), ("watch", 17)):
+            with heard(connections) as statements:
+                answer = await late(chart, device, path, dose=dose)
+            assert answer.status_code == 409
+            counts.append(len(statements))
+            assert statements[-1] == "COMMIT"
+    assert counts[-3:] == [7, 8, 8]
+
+
+async def test_resolving_takes_seven(chart: Clinic, connections: Any) -> None:
+    """The conflict is read to know what to lock, and again under the lock."""
+    for medication in ("warm", "up", "here"):
+        await chart.record("ngozi", id=medication, kind="medication", title="Metformin", dose=10)
+        await chart.changed(f"/v1/records/{medication}", 1, dose=20)
+        conflict = (await late(chart, "tablet", f"/v1/records/{medication}", dose=15)).json()["error"]["context"]
+        with heard(connections) as statements:
+            answer = await chart.call(
+                "POST",
+                f"/v1/conflicts/{conflict['conflict']['id']}/resolve",
+                {"head_version": 2, "choices": {"dose": {"take": "mine"}}, "reason": "asked the pharmacy"},
+            )
+        assert answer.status_code == 200, answer.text
+    assert len(statements) == 7, statements
 
 
 async def test_signing_deleting_and_restoring_are_few_round_trips_too(chart: Clinic, connections: Any) -> None:
     steps = (
-        ("POST", "/v1/records/{}/sign", 1),
-        ("DELETE", "/v1/records/{}", 2),
-        ("POST", "/v1/records/{}/restore", 3),
+        (4, "POST", "/v1/records/{}/sign", 1),
+        (4, "DELETE", "/v1/records/{}", 2),
+        (6, "POST", "/v1/records/{}/restore", 3),
     )
     for record in ("r-1", "r-2"):
-        for method, path, version in steps:
+        for promised, method, path, version in steps:
             with heard(connections) as statements:
                 answer = await chart.call(method, path.format(record), {"base_version": version})
             assert answer.is_success
-            assert record == "r-1" or len(statements) <= 5, statements
+            assert record == "r-1" or len(statements) == promised, statements
 
 
-async def test_the_same_content_again_writes_nothing(chart: Clinic, counted: Counted) -> None:
+async def test_the_same_content_again_writes_that_it_was_shown_and_nothing_else(
+    chart: Clinic, counted: Counted
+) -> None:
     statements = await counted(lambda: chart.call("PATCH", "/v1/records/r-0", {"base_version": 4, "title": "Title 3"}))
-    assert statements[0] == "BEGIN"
-    assert statements[-1] == "ROLLBACK"
-    assert len(statements) == 3
+    assert (statements[0], statements[-1]) == ("BEGIN", "COMMIT")
+    assert statements[2].startswith("INSERT INTO audit_entries")
+    assert len(statements) == 4
 
 
 async def test_an_import_is_as_many_statements_for_fifty_resources_as_for_one(clinic: Clinic, connections: Any) -> None:

@@ -1,5 +1,7 @@
 """The power goes: nothing acknowledged is lost, nothing is half-written, and doing it again makes it right."""
 
+import http.client
+import itertools
 import json
 import os
 import signal
@@ -7,6 +9,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
@@ -141,6 +144,54 @@ def test_kill_9_of_the_command_line_during_an_import(empty_url, ask, heallog, nd
     assert sum(tally["created"] for tally in types.values()) == ALL - before
     assert written(ask, empty_url) == ALL
     assert heallog("db", "check", **url).returncode == 0
+
+
+def test_kill_9_of_server_and_database_while_many_read(tmp_path, free_port, ask, heallog):
+    """Whoever got an answer has left an entry: it was on the disk before the answer left."""
+    folder = tmp_path / "data"
+    server = start(folder, free_port)
+    fields = {"email": "alice@example.org", "password": "correct horse battery", "name": "A", "practice_name": "B"}
+    token = post(free_port, "/v1/auth/register", fields)["tokens"]["access_token"]
+    patient = post(free_port, "/v1/patients", {"family_name": "Obi"}, token)["id"]
+    postmaster = int((folder / "postgres" / "postmaster.pid").read_text().splitlines()[0])
+    answered: list[str] = []
+
+    def read(reader: int) -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", free_port, timeout=30)
+        with suppress(OSError, http.client.HTTPException):
+            for number in itertools.count():
+                asked = f"reader-{reader}-{number}"
+                connection.request(
+                    "GET",
+                    f"/v1/patients/{patient}",
+                    headers={"Authorization": f"Bearer {token}", "X-Request-ID": asked},
+                )
+                answer = connection.getresponse()
+                answer.read()
+                if answer.status != 200:
+                    return
+                answered.append(asked)
+
+    with ThreadPoolExecutor(16) as readers:
+        reading = [readers.submit(read, reader) for reader in range(16)]
+        until = time.monotonic() + 30
+        while len(answered) < 2_000 and time.monotonic() < until:
+            time.sleep(0.01)
+        kill_everything(server)
+        for member in [psutil.Process(postmaster), *psutil.Process(postmaster).children(recursive=True)]:
+            with suppress(ProcessLookupError):
+                os.kill(member.pid, signal.SIGKILL)
+        for task in reading:
+            task.result(30)
+    assert len(answered) > 1_000
+
+    server = start(folder, free_port)
+    rows = ask(socket_url(folder), "SELECT request_id FROM audit_entries WHERE action = 'patients.read'")
+    assert set(answered) - {row["request_id"] for row in rows} == set()
+    server.send_signal(signal.SIGTERM)
+    assert server.wait(30) == 0
+    verified = heallog("audit", "verify", "--json")
+    assert (verified.returncode, json.loads(verified.stdout)["unsealed"]) == (0, 0), verified
 
 
 def test_a_burst_of_signals_ends_the_server_once(tmp_path, free_port):

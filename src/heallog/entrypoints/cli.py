@@ -3,58 +3,25 @@
 import asyncio
 import json
 import sys
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import asdict
 from getpass import getpass
 from pathlib import Path
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any
 
 from cyclopts import App, Parameter
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from heallog.application.imports import Report
 from heallog.application.ledger import Proof
 from heallog.domain.access import Actor, Role
 from heallog.domain.errors import DomainError
-from heallog.domain.practices import Practice
+from heallog.entrypoints import cli_audit
+from heallog.entrypoints.house import FAILED, House, find_practice, progress, with_services
 
-FAILED = 1
 IN_PART = 3
 
 DEVICE = "command-line"
-
-Watch = Callable[[int, int], None]
-
-
-class House(Protocol):
-    """What the command line may ask of the house; `bootstrap` builds it."""
-
-    def settings(self) -> list[tuple[str, str]]:
-        """Every setting with its value in use, secrets hidden. Raises ConfigurationError."""
-
-    def database(self) -> AbstractContextManager[str]:
-        """The database's address. The embedded one runs as long as the context."""
-
-    def services(self, url: str) -> AbstractAsyncContextManager[Any]:
-        """The container, connected."""
-
-    def upgrade(self, url: str, revision: str) -> None: ...
-    def downgrade(self, url: str, revision: str) -> None: ...
-    def current(self, url: str) -> tuple[str | None, str]:
-        """The database's revision, and the one that this code needs."""
-
-    def drift(self, url: str) -> list[Any]: ...
-    async def verify(self, services: Any, watch: Watch) -> Proof: ...
-    def address(self, host: str | None, port: int | None) -> tuple[str, int]:
-        """Where to listen: what was asked for, else the settings. Raises ConfigurationError where it is taken."""
-
-    async def demo(self, services: Any, host: str, port: int) -> str:
-        """Make the demo practice where it is missing; how to use it."""
-
-    def serve(self, url: str, host: str, port: int, workers: int | None, ready: str) -> None: ...
 
 
 def create_cli(house: House, version: str, expected: tuple[type[Exception], ...]) -> App:
@@ -67,6 +34,7 @@ def create_cli(house: House, version: str, expected: tuple[type[Exception], ...]
     )
     app.command(_database(house))
     app.command(_import(house))
+    app.command(cli_audit.commands(house))
     app.command(_config(house))
     app.command(_user(house))
 
@@ -121,11 +89,6 @@ def _tell(app: App, expected: tuple[type[Exception], ...]) -> None:
         except refusals as error:
             Console(stderr=True).print(f"heallog: {error}", markup=False, style="red", soft_wrap=True)
             sys.exit(FAILED)
-
-
-async def _with(house: House, url: str, work: Callable[[Any], Any]) -> Any:
-    async with house.services(url) as services:
-        return await work(services)
 
 
 async def _demo(house: House, url: str, host: str, port: int) -> str:
@@ -223,11 +186,9 @@ def _print_proof(proof: Proof) -> None:
 
 async def _verified(house: House, url: str) -> Proof:
     async with house.services(url) as services:
-        with _progress() as progress:
-            task = progress.add_task("versions", total=None)
-            return await house.verify(
-                services, lambda behind, total: progress.update(task, completed=behind, total=total)
-            )
+        with progress() as bar:
+            task = bar.add_task("versions", total=None)
+            return await house.verify(services, lambda behind, total: bar.update(task, completed=behind, total=total))
 
 
 # -- import -------------------------------------------------------------------------------------------------------
@@ -281,12 +242,12 @@ def _import(house: House) -> App:
 async def _imported(house: House, url: str, paths: tuple[Path, ...], practice: str | None, email: str | None) -> Report:
     async with house.services(url) as services:
         actor = await _actor(services, practice, email)
-        with _progress() as progress:
-            task = progress.add_task("reading", total=None)
+        with progress() as bar:
+            task = bar.add_task("reading", total=None)
 
             def watch(report: Report, place: tuple[int, int]) -> None:
                 read = sum(tally.read for tally in report.types.values())
-                progress.update(task, completed=place[0], total=place[1], description=f"{read:,} resources")
+                bar.update(task, completed=place[0], total=place[1], description=f"{read:,} resources")
 
             report: Report = await services.imports().run(actor, services.fhir_files(paths), watch)
             return report
@@ -295,7 +256,7 @@ async def _imported(house: House, url: str, paths: tuple[Path, ...], practice: s
 async def _actor(services: Any, practice: str | None, email: str | None) -> Actor:
     """Who imports: a named member, or the practice's first owner. Raises ValueError saying what to name."""
     async with services.uow() as uow:
-        chosen = await _practice(uow, practice)
+        chosen = await find_practice(uow, practice)
         members = await uow.practices.members(chosen.id)
         if email is None:
             found = next((member for member in members if member.role is Role.OWNER), None)
@@ -305,17 +266,6 @@ async def _actor(services: Any, practice: str | None, email: str | None) -> Acto
     if found is None:
         raise ValueError(f"{email or 'an owner'} is not a member of {chosen.name}")
     return Actor(found.account_id, chosen.id, found.role, "", DEVICE, "")
-
-
-async def _practice(uow: Any, wanted: str | None) -> Practice:
-    practices: list[Practice] = list(await uow.practices.all())
-    found = [item for item in practices if wanted in (None, item.id, item.name)]
-    if len(found) == 1:
-        return found[0]
-    if not practices:
-        raise ValueError("there is no practice yet; make one with: heallog user create EMAIL --new-practice NAME")
-    known = ", ".join(f"{item.name} ({item.id})" for item in practices[:20])
-    raise ValueError(f"name one practice with --practice: {known}")
 
 
 def _print_report(report: Report) -> None:
@@ -333,18 +283,6 @@ def _print_report(report: Report) -> None:
         )
     if report.refused > len(report.refusals):
         console.print(f"… and {report.refused - len(report.refusals):,} more", markup=False)
-
-
-def _progress() -> Progress:
-    return Progress(
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.percentage:>3.0f}%"),
-        TimeElapsedColumn(),
-        console=Console(stderr=True),
-        transient=True,
-    )
 
 
 # -- config, user -------------------------------------------------------------------------------------------------
@@ -405,12 +343,12 @@ def _user(house: House) -> App:
                 registered = await accounts.register(fields)
                 return f"{email} owns {registered.practice.name} ({registered.practice.id})"
             async with services.uow() as uow:
-                chosen = await _practice(uow, practice)
+                chosen = await find_practice(uow, practice)
             await accounts.join(chosen.id, role, email, password, name)
             return f"{email} is {role} in {chosen.name} ({chosen.id})"
 
         with house.database() as url:
             house.upgrade(url, "head")
-            print(asyncio.run(_with(house, url, work)))
+            print(asyncio.run(with_services(house, url, work)))
 
     return app

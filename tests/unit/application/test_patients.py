@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from heallog.application.versions import Why
-from heallog.domain.errors import AlreadyExists, Forbidden, InvalidFields, NotFound
+from heallog.domain.errors import AlreadyExists, Forbidden, HeldBack, InvalidFields, NotFound
 from heallog.domain.events import ContributionCommitted
 from heallog.domain.versions import Change, Seen
 
@@ -46,11 +46,20 @@ async def test_creating_again_under_the_callers_own_id_answers_as_the_first_time
     assert len(world.told) == len(world.trail) == 1
 
 
-async def test_an_id_taken_by_other_content_is_refused(world: World) -> None:
+async def test_an_id_taken_by_other_content_stays_with_the_first(world: World) -> None:
     first = await world.patients.create(world.dr_okafor, ALICE, "alice")
-    with pytest.raises(AlreadyExists):
-        await world.patients.create(world.dr_okafor, ALICE | {"given_name": "Alicia"}, "alice")
-    assert await world.patients.get(world.dr_okafor, "alice") == first
+    with pytest.raises(HeldBack):
+        await world.patients.create(world.dr_lee, ALICE | {"given_name": "Alicia"}, "alice")
+    assert (await world.patients.get(world.dr_okafor, "alice")).content == first.content
+
+
+async def test_the_id_of_someone_deleted_is_not_taken_again(world: World) -> None:
+    first = await world.patients.create(world.dr_okafor, ALICE, "alice")
+    gone = await world.patients.delete(world.dr_okafor, "alice", saw(first))
+    for actor in (world.dr_okafor, world.dr_lee):
+        with pytest.raises(AlreadyExists):
+            await world.patients.create(actor, ALICE | {"given_name": "Alicia"}, "alice")
+        assert await world.patients.create(actor, ALICE, "alice") == gone
 
 
 async def test_a_creation_that_comes_again_late_answers_with_what_became_of_it(world: World) -> None:
@@ -63,10 +72,13 @@ async def test_a_creation_that_comes_again_late_answers_with_what_became_of_it(w
 
 
 async def test_what_it_became_since_is_not_what_was_created(world: World) -> None:
+    """Another device's creation with just that content is no conflict with it, and is kept all the same."""
     first = await world.patients.create(world.dr_okafor, ALICE, "alice")
     changed = await world.patients.change(world.dr_okafor, "alice", {"notes": "Called."}, saw(first))
-    with pytest.raises(AlreadyExists):
-        await world.patients.create(world.dr_okafor, changed.fields(), "alice")
+    head = await world.patients.create(world.dr_lee, changed.fields(), "alice")
+    assert (head.version, head.last, head.content, head.conflict_id) == (2, 3, changed.content, None)
+    kept = await world.patients.version(world.dr_okafor, "alice", 3)
+    assert (kept.branch, kept.parent, kept.change, kept.content) == (True, None, Change.CREATION, changed.content)
 
 
 async def test_another_practice_may_use_the_same_id(world: World) -> None:

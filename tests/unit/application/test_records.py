@@ -58,10 +58,12 @@ async def test_creating_again_under_the_callers_own_id_answers_as_the_first_time
 
 async def test_an_id_taken_by_something_else_is_refused(world: World) -> None:
     await world.admit("bruno")
-    await world.records.create(world.dr_okafor, "alice", NOTE, "note-1")
-    for patient, body in (("alice", NOTE | {"text": "Feels ill."}), ("bruno", NOTE)):
-        with pytest.raises(AlreadyExists):
-            await world.records.create(world.dr_okafor, patient, body, "note-1")
+    first = await world.records.create(world.dr_okafor, "alice", NOTE, "note-1")
+    for actor in (world.dr_okafor, world.dr_lee):
+        for patient, body in (("alice", NOTE | {"kind": "goal"}), ("bruno", NOTE), ("bruno", NOTE | {"text": "Ill."})):
+            with pytest.raises(AlreadyExists):
+                await world.records.create(actor, patient, body, "note-1")
+    assert await world.records.get(world.dr_okafor, "note-1") == first
 
 
 async def test_a_creation_that_comes_again_late_answers_with_what_became_of_it(world: World) -> None:

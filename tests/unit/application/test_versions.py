@@ -8,8 +8,10 @@ import pytest
 from heallog.application.patients import Patients
 from heallog.application.records import Records
 from heallog.application.versions import Why
+from heallog.domain.access import Actor
 from heallog.domain.errors import (
     Deleted,
+    HeldBack,
     InvalidFields,
     NotFound,
     StaleVersion,
@@ -30,7 +32,7 @@ class Chapter:
         self.world, self.kind = world, kind
         self.cases: Patients | Records = world.patients if kind == "patients" else world.records
         self.text = "notes" if kind == "patients" else "text"
-        self.dr_okafor = world.dr_okafor
+        self.dr_okafor, self.dr_lee = world.dr_okafor, world.dr_lee
 
     async def begin(self) -> Head:
         create: Callable[..., Awaitable[Head]] = self.world.admit
@@ -43,8 +45,8 @@ class Chapter:
         self.world.clock.now += MINUTE
         return head
 
-    async def write(self, head: Head, text: str | None, why: Why | None = None) -> Head:
-        return await self.cases.change(self.dr_okafor, "it", {self.text: text}, saw(head), why or Why())
+    async def write(self, head: Head, text: str | None, why: Why | None = None, by: Actor | None = None) -> Head:
+        return await self.cases.change(by or self.dr_okafor, "it", {self.text: text}, saw(head), why or Why())
 
     async def now(self) -> Any:
         return (await self.cases.get(self.dr_okafor, "it")).fields()[self.text]
@@ -110,18 +112,59 @@ async def test_a_change_names_the_version_that_it_saw(it: Chapter) -> None:
     assert await it.now() == "one"
 
 
-async def test_a_stale_change_is_a_conflict_that_carries_both_sides(it: Chapter) -> None:
+async def test_a_stale_change_that_clashes_is_a_conflict_that_carries_both_sides(it: Chapter) -> None:
     first = await it.begin()
     second = await it.write(first, "two")
-    with pytest.raises(VersionConflict) as refused:
-        await it.write(first, "mine")
-    assert refused.value.context == {
+    with pytest.raises(HeldBack) as refused:
+        await it.write(first, "mine", by=it.dr_lee)
+    context = dict(refused.value.context)
+    [field] = context.pop("conflict")["fields"]
+    assert context == {
         "version": 2,
         "base_version": 1,
         "head": second.fields(),
         "changes": {it.text: "mine"},
     }
+    assert (field["field"], field["base"], field["theirs"], field["mine"]) == (it.text, "one", "two", "mine")
     assert await it.now() == "two"
+
+
+async def test_a_stale_change_beside_another_is_merged(it: Chapter) -> None:
+    first = await it.begin()
+    await it.write(first, "two")
+    head = await it.cases.change(it.dr_lee, "it", {"tags": ["new"]}, saw(first))
+    assert (head.version, head.merged_from, head.conflict_id) == (4, (2, 3), None)
+    assert (head.fields()[it.text], head.fields()["tags"]) == ("two", ["new"])
+
+
+async def test_a_devices_stale_change_goes_on_from_its_own_last_one(it: Chapter) -> None:
+    """Only the answer was lost: nobody else was here."""
+    first = await it.begin()
+    await it.write(first, "two")
+    head = await it.write(first, "three")
+    assert (head.version, head.last, head.fields()[it.text]) == (3, 3, "three")
+    version = await it.cases.version(it.dr_okafor, "it", 3)
+    assert (version.parent, version.change, version.branch) == (2, Change.MODIFICATION, False)
+
+
+async def test_a_version_that_never_was_is_nothing_to_start_from(it: Chapter) -> None:
+    head = await it.begin()
+    for number in (0, -1):
+        with pytest.raises(VersionConflict) as refused:
+            await it.cases.change(it.dr_okafor, "it", {it.text: "mine"}, Seen(number))
+        assert (type(refused.value), refused.value.context["version"]) == (VersionConflict, 1)
+    assert await it.cases.get(it.dr_okafor, "it") == head
+    assert it.world.trail == []
+
+
+async def test_a_deletion_is_nothing_to_start_from(it: Chapter) -> None:
+    gone = await it.cases.delete(it.dr_okafor, "it", saw(await it.begin()))
+    back = await it.cases.restore(it.dr_okafor, "it", saw(gone))
+    for attempt in (it.write(gone, "mine", by=it.dr_lee), it.cases.delete(it.dr_lee, "it", saw(gone))):
+        with pytest.raises(VersionConflict) as refused:
+            await attempt
+        assert refused.value.context == {"version": 3, "base_version": 2, "head": back.fields()}
+    assert await it.cases.get(it.dr_okafor, "it") == back
 
 
 async def test_if_match_asks_for_exactly_this_head(it: Chapter) -> None:
@@ -134,8 +177,9 @@ async def test_if_match_asks_for_exactly_this_head(it: Chapter) -> None:
 
 async def test_a_version_from_the_future_is_a_conflict(it: Chapter) -> None:
     await it.begin()
-    with pytest.raises(VersionConflict):
+    with pytest.raises(VersionConflict) as refused:
         await it.cases.change(it.dr_okafor, "it", {it.text: "mine"}, Seen(7))
+    assert (type(refused.value), refused.value.context) == (VersionConflict, {"version": 1})
 
 
 async def test_a_change_that_breaks_a_rule_changes_nothing(it: Chapter) -> None:
@@ -209,9 +253,16 @@ async def test_deleting_what_is_deleted_changes_nothing(it: Chapter) -> None:
 async def test_deleting_what_someone_changed_meanwhile_is_a_conflict(it: Chapter) -> None:
     first = await it.begin()
     await it.write(first, "two")
-    with pytest.raises(VersionConflict):
-        await it.cases.delete(it.dr_okafor, "it", saw(first))
+    with pytest.raises(HeldBack):
+        await it.cases.delete(it.dr_lee, "it", saw(first))
     assert await it.now() == "two"
+
+
+async def test_deleting_what_only_this_device_changed_meanwhile_deletes_it(it: Chapter) -> None:
+    first = await it.begin()
+    await it.write(first, "two")
+    gone = await it.cases.delete(it.dr_okafor, "it", saw(first))
+    assert (gone.version, gone.deleted) == (3, True)
 
 
 async def test_restoring_brings_back_what_the_deletion_took(it: Chapter) -> None:

@@ -4,16 +4,21 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from heallog.adapters.memory.audit import MemoryTrail
+from heallog.adapters.memory.conflicts import ConflictReads
 from heallog.adapters.memory.patients import PatientReads
 from heallog.adapters.memory.records import RecordReads
 from heallog.adapters.memory.store import Store
 from heallog.adapters.memory.unit_of_work import MemoryUnitOfWork
 from heallog.adapters.memory.versions import VersionReads
 from heallog.application.accounts import Accounts
+from heallog.application.conflicts import Conflicts
 from heallog.application.patients import Patients
+from heallog.application.policies import Policies
 from heallog.application.ports.unit_of_work import UnitOfWork
 from heallog.application.records import Records
 from heallog.application.sessions import Sessions
+from heallog.application.trail import Books
 from heallog.domain.access import Actor, Role
 from heallog.domain.audit import AuditEntry
 from heallog.domain.events import Event
@@ -78,8 +83,8 @@ def deliverable(email: str) -> None:
         raise ValueError("must end in .example")
 
 
-def _actor(practice_id: str, name: str, role: Role) -> Actor:
-    return Actor(name, practice_id, role, f"session-of-{name}", "tablet-1", "request-1")
+def _actor(practice_id: str, name: str, role: Role, device_id: str = "tablet-1") -> Actor:
+    return Actor(name, practice_id, role, f"session-of-{name}", device_id, "request-1")
 
 
 @dataclass
@@ -92,15 +97,21 @@ class World:
     tokens: Tokens = field(default_factory=Tokens)
 
     dr_okafor = _actor("northside", "dr_okafor", Role.CLINICIAN)
+    dr_lee = _actor("northside", "dr_lee", Role.CLINICIAN, "laptop-2")
+    """A colleague, on another device."""
     amara = _actor("northside", "amara", Role.ASSISTANT)
     ines = _actor("northside", "ines", Role.AUDITOR)
+    grace = _actor("northside", "grace", Role.OWNER, "desk-3")
     dr_stern = _actor("southside", "dr_stern", Role.OWNER)
     """From another practice."""
 
     def __post_init__(self) -> None:
         reads = PatientReads(self.store), RecordReads(self.store), VersionReads(self.store)
-        self.patients = Patients(self.uow, reads[0], reads[2], self.clock, self.ids)
-        self.records = Records(self.uow, reads[1], reads[2], self.clock, self.ids)
+        self.books = Books(MemoryTrail(self.store), self.clock, self.ids)
+        self.patients = Patients(self.uow, reads[0], reads[2], self.books, self.clock, self.ids)
+        self.records = Records(self.uow, reads[1], reads[2], self.books, self.clock, self.ids)
+        self.conflicts = Conflicts(self.uow, ConflictReads(self.store), reads[2], self.books, self.clock, self.ids)
+        self.policies = Policies(self.uow, self.books, self.clock, self.ids)
         self.accounts = Accounts(self.uow, self.passwords, deliverable, self.clock, self.ids)
         self.sessions = Sessions(self.uow, self.passwords, self.tokens, self.clock, self.ids)
 
@@ -115,9 +126,14 @@ class World:
         return self
 
     @property
-    def trail(self) -> list[AuditEntry]:
-        """The audit entries, in the order in which they were written."""
+    def entries(self) -> list[AuditEntry]:
+        """All audit entries, in the order in which they were written."""
         return list(self.store.audit_entries.values())
+
+    @property
+    def trail(self) -> list[AuditEntry]:
+        """The audit entries of what was written: without reads and refusals."""
+        return [entry for entry in self.entries if entry.hash is not None or entry.collection is None]
 
     @property
     def actions(self) -> list[str]:

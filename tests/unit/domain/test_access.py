@@ -16,6 +16,13 @@ MAY = {
     "records.delete": {OWNER, CLINICIAN},
     "records.sign": {OWNER, CLINICIAN},
     "imports.run": {OWNER},
+    "conflicts.read": {OWNER, CLINICIAN, ASSISTANT, AUDITOR},
+    "conflicts.resolve": {OWNER, CLINICIAN},
+    "policies.read": {OWNER, CLINICIAN, ASSISTANT, AUDITOR},
+    "policies.set": {OWNER},
+    "audit.read": {OWNER, AUDITOR},
+    "audit.verify": {OWNER, AUDITOR},
+    "patients.access-log": {OWNER, CLINICIAN, AUDITOR},
 }
 
 
@@ -41,7 +48,8 @@ def test_the_table_has_every_role_and_every_permission_is_someones() -> None:
 
 
 def test_an_auditor_changes_nothing() -> None:
-    assert all(permission.endswith(".read") for permission in PERMISSIONS[AUDITOR])
+    looking = (".read", ".verify", ".access-log")
+    assert all(permission.endswith(looking) for permission in PERMISSIONS[AUDITOR])
 
 
 def test_an_actor_cannot_be_promoted_in_passing() -> None:

@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import pytest
 
-from heallog.domain.errors import DomainError, FieldError, InvalidFields, NotFound
+from heallog.domain.errors import DomainError, FieldError, HeldBack, InvalidFields, NotFound, VersionConflict
 
 
 def test_one_broken_field_is_named_in_the_message_and_in_the_field() -> None:
@@ -47,3 +47,9 @@ def test_codes_are_words_that_a_client_can_branch_on() -> None:
     codes = sorted(kind.code for kind in DomainError.__subclasses__())
     assert all(code.replace("_", "").isalpha() and code.isupper() for code in codes)
     assert all(one != other for one, other in pairwise(codes))
+
+
+def test_what_is_held_back_is_a_version_conflict_to_every_client() -> None:
+    refusal = HeldBack("a part of your change waits for a decision", context={"version": 2})
+    assert isinstance(refusal, VersionConflict)
+    assert (refusal.code, refusal.context) == ("VERSION_CONFLICT", {"version": 2})

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
-from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -25,10 +24,12 @@ from heallog.domain.versions import (
     Seen,
     Version,
     advance,
+    branch,
     chain,
     check_seen,
     diff,
     proves,
+    saw,
     unborn,
 )
 
@@ -55,27 +56,41 @@ IDS = st.text("abc-.019", min_size=1, max_size=6)
 TO_THE_MILLISECOND = st.integers(0, 10**12).map(
     lambda ms: datetime(2000, 1, 1, tzinfo=UTC) + timedelta(milliseconds=ms)
 )
+TOLD: dict[str, st.SearchStrategy[Any]] = {
+    "reason": st.none() | st.text(max_size=8),
+    "client_time": st.none() | TO_THE_MILLISECOND,
+}
 STEPS = st.fixed_dictionaries(
     {
         "content": st.none() | CONTENTS,
         "change": st.sampled_from(Change),
         "contribution": st.builds(by, IDS, IDS, TO_THE_MILLISECOND, IDS),
-        "reason": st.none() | st.text(max_size=8),
-        "client_time": st.none() | TO_THE_MILLISECOND,
+        **TOLD,
         "source": st.none() | st.binary(max_size=8),
+        "inputs": st.lists(st.integers(1, 9), max_size=3).map(tuple),
     }
 )
+BESIDE = st.fixed_dictionaries(
+    {
+        "parent": st.integers(0, 4),
+        "content": st.none() | CONTENTS,
+        "change": st.sampled_from(Change),
+        "contribution": st.builds(by, IDS, IDS, TO_THE_MILLISECOND, IDS),
+        **TOLD,
+    }
+)
+"""What someone made of an older version: it names its parent."""
 
 
 def lived(steps: Sequence[dict[str, Any]]) -> tuple[Head, list[Version]]:
     head, versions = ALICE, []
     for step in steps:
-        head, version = advance(head, **step)
+        head, version = branch(head, **step) if "parent" in step else advance(head, **step)
         versions.append(version)
     return head, versions
 
 
-HISTORIES = st.lists(STEPS, min_size=1, max_size=4).map(lived)
+HISTORIES = st.lists(STEPS | BESIDE, min_size=1, max_size=4).map(lived)
 
 
 def holds(head: Head, versions: Sequence[Version]) -> bool:
@@ -89,8 +104,10 @@ def holds(head: Head, versions: Sequence[Version]) -> bool:
 def test_a_history_proves_itself(history: tuple[Head, list[Version]]) -> None:
     head, versions = history
     assert holds(head, versions)
-    assert [version.number for version in versions] == list(range(1, head.version + 1))
-    assert all(after.parent == before.number for before, after in pairwise(versions))
+    assert [version.number for version in versions] == list(range(1, head.last + 1))
+    trunk = [version for version in versions if not version.branch]
+    assert [version.parent for version in trunk] == [None, *(version.number for version in trunk)][: len(trunk)]
+    assert head.version == (trunk[-1].number if trunk else 0)
 
 
 OTHER_VALUES: dict[str, st.SearchStrategy[Any]] = {
@@ -112,6 +129,7 @@ OTHER_VALUES: dict[str, st.SearchStrategy[Any]] = {
     "source": st.binary(max_size=8),  # never None: a source may be erased, its digest stays
     "source_digest": st.none() | st.binary(min_size=32, max_size=32),
     "hash": st.binary(min_size=32, max_size=32),
+    "branch": st.booleans(),
 }
 
 
@@ -138,7 +156,7 @@ def test_no_version_is_taken_out_unseen(history: tuple[Head, list[Version]], dat
     assert not holds(head, versions)
 
 
-@given(st.lists(STEPS, min_size=2, max_size=4).map(lived), st.data())
+@given(st.lists(STEPS | BESIDE, min_size=2, max_size=4).map(lived), st.data())
 def test_no_two_versions_change_places_unseen(history: tuple[Head, list[Version]], data: st.DataObject) -> None:
     head, versions = history
     one, other = data.draw(st.lists(st.integers(0, len(versions) - 1), min_size=2, max_size=2, unique=True))
@@ -185,6 +203,20 @@ def test_the_hash_is_the_one_that_was_agreed() -> None:
     assert version.hash == sha256(parts).digest()
 
 
+def test_the_hash_of_a_branch_says_that_it_is_one() -> None:
+    head, first = advance(ALICE, {"given_name": "Alice"}, Change.CREATION, by("ada"))
+    _, beside = branch(head, 1, {"given_name": "Zoë"}, Change.MODIFICATION, by("ben", "phone-2"))
+    metadata = (
+        '{"author_id":"ben","branch":true,"change":"modification","client_time":null,"collection":"patients",'
+        '"contribution_id":"c-1","device_id":"phone-2","id":"alice","inputs":[],"number":2,"parent":1,'
+        '"patient_id":"alice","practice_id":"northside","reason":null,'
+        '"received_at":"2026-03-01T12:00:00.000Z","source":null,"void":false}'
+    )
+    content = '{"given_name":"Zoë"}'
+    parts = first.hash + sha256(content.encode()).digest() + sha256(metadata.encode()).digest()
+    assert beside.hash == sha256(parts).digest()
+
+
 # -- moving the head ----------------------------------------------------------------------------------------------
 
 
@@ -214,6 +246,7 @@ def test_the_first_version_and_its_head() -> None:
     assert head == replace(
         ALICE,
         version=1,
+        last=1,
         hash=version.hash,
         content=version.content,
         updated_at=later,
@@ -224,17 +257,43 @@ def test_the_first_version_and_its_head() -> None:
 
 
 @given(HISTORIES, STEPS)
-def test_a_step_moves_the_head_by_one_and_keeps_who_it_is(
+def test_a_step_moves_the_head_to_the_next_number_and_keeps_who_it_is(
     history: tuple[Head, list[Version]], step: dict[str, Any]
 ) -> None:
     head, _ = history
     moved, version = advance(head, **step)
-    assert (moved.version, moved.hash, moved.content) == (head.version + 1, version.hash, version.content)
-    assert (version.number, version.parent) == (moved.version, head.version)
+    assert (moved.version, moved.hash, moved.content) == (head.last + 1, version.hash, version.content)
+    assert (version.number, version.parent, version.branch) == (moved.version, head.version or None, False)
+    assert (moved.last, moved.merged_from, version.inputs) == (moved.version, step["inputs"], step["inputs"])
     assert (moved.id, moved.patient_id, moved.created_at) == (head.id, head.patient_id, head.created_at)
     assert moved.deleted == (step["content"] is None)
     if not moved.deleted:
         assert same(moved.fields(), step["content"])
+
+
+@given(HISTORIES, BESIDE)
+def test_a_branch_takes_the_next_number_and_the_head_answers_as_before(
+    history: tuple[Head, list[Version]], step: dict[str, Any]
+) -> None:
+    head, versions = history
+    beside, version = branch(head, **step)
+    assert beside == replace(head, last=head.last + 1, hash=version.hash)
+    assert (version.number, version.parent, version.branch) == (head.last + 1, step["parent"] or None, True)
+    assert (version.inputs, version.source, version.source_digest) == ((), None, None)
+    assert holds(beside, [*versions, version])
+
+
+def test_a_merge_follows_its_branch_in_one_step() -> None:
+    head, first = advance(ALICE, {"given_name": "Alice"}, Change.CREATION, by("ada"))
+    head, second = advance(head, {"given_name": "Alice", "phone": "1"}, Change.MODIFICATION, by("ada"))
+    beside, third = branch(head, 1, {"given_name": "Alicia"}, Change.MODIFICATION, by("ben", "phone-2"))
+    merged, fourth = advance(
+        beside, {"given_name": "Alicia", "phone": "1"}, Change.MERGE, by("ben", "phone-2"), inputs=(2, 3)
+    )
+    assert holds(merged, [first, second, third, fourth])
+    assert (fourth.number, fourth.parent, fourth.inputs, fourth.branch) == (4, 2, (2, 3), False)
+    assert (merged.version, merged.last, merged.merged_from) == (4, 4, (2, 3))
+    assert merged == replace(merged, merged_from=())  # known for the moment, and not part of what a head is
 
 
 def test_the_deleted_has_no_fields_and_says_at_which_version() -> None:
@@ -260,8 +319,8 @@ def test_a_head_remembers_the_last_import_through_later_changes() -> None:
 # -- who saw what -------------------------------------------------------------------------------------------------
 
 
-def head_at(version: int, content: bytes | None = b'{"given_name":"Alice"}') -> Head:
-    return replace(ALICE, version=version, content=content)
+def head_at(version: int, content: bytes | None = b'{"given_name":"Alice"}', last: int = 0) -> Head:
+    return replace(ALICE, version=version, last=last or version, content=content)
 
 
 @pytest.mark.parametrize(
@@ -289,26 +348,36 @@ def test_a_change_names_the_version_it_saw(seen: Seen, refusal: type[Exception] 
 
 def test_a_conflict_brings_what_is_needed_to_settle_it() -> None:
     with pytest.raises(VersionConflict, match="changed since version 5; the head is 7") as conflict:
-        check_seen(head_at(7), Seen(5), {"given_name": "Alicia"})
-    assert conflict.value.context == {
-        "version": 7,
-        "base_version": 5,
-        "head": {"given_name": "Alice"},
-        "changes": {"given_name": "Alicia"},
-    }
+        check_seen(head_at(7), Seen(5))
+    assert conflict.value.context == {"version": 7, "base_version": 5, "head": {"given_name": "Alice"}}
 
 
 def test_a_conflict_with_a_deletion_has_no_head_to_show() -> None:
     with pytest.raises(VersionConflict) as conflict:
         check_seen(head_at(7, content=None), Seen(6))
-    assert conflict.value.context == {"version": 7, "base_version": 6, "head": None, "changes": {}}
+    assert conflict.value.context == {"version": 7, "base_version": 6, "head": None}
 
 
 @pytest.mark.parametrize("seen", [Seen(8), Seen(9), Seen(9, strict=True), Seen(5, strict=True)])
 def test_the_future_and_the_strict_hear_the_heads_number_only(seen: Seen) -> None:
     with pytest.raises((VersionConflict, StaleVersion)) as refusal:
-        check_seen(head_at(7), seen, {"given_name": "Alicia"})
+        check_seen(head_at(7), seen)
     assert refusal.value.context == {"version": 7}
+
+
+def test_whoever_saw_an_older_version_or_a_branch_comes_late() -> None:
+    """Versions 8 and 9 lie beside the trunk."""
+    head = head_at(7, last=9)
+    assert saw(head, Seen(7))
+    assert saw(head, Seen(7, strict=True))
+    for late in (1, 6, 8, 9):
+        assert not saw(head, Seen(late))
+        with pytest.raises(StaleVersion):
+            saw(head, Seen(late, strict=True))
+    with pytest.raises(VersionConflict, match="there is no version 10; the head is 7"):
+        saw(head, Seen(10))
+    with pytest.raises(VersionRequired):
+        saw(head, Seen(None))
 
 
 # -- differences --------------------------------------------------------------------------------------------------
