@@ -27,7 +27,7 @@ async def prepared(settings: config.Settings) -> tuple[str, list[str]]:
     logs.configure("warning")
     wired = bootstrap.container(settings)
     await wired.database().open()
-    fields = {"email": "bench@example.org", "password": "bench bench bench", "name": "B", "practice_name": "B"}
+    fields = {"email": "bench@example.org", "password": "kettle violin harbour", "name": "B", "practice_name": "B"}
     registered = await wired.accounts().register(fields)
     actor = Actor(registered.account.id, registered.practice.id, Role.OWNER, "session", "device")
     patient = await wired.patients().create(actor, {"family_name": "Obi"})

@@ -16,10 +16,10 @@ from litestar import Litestar, Request, get, patch
 from litestar.response import Response
 from uuid_utils import uuid7
 
-from heallog.adapters.security import ALGORITHM, AUDIENCE, ISSUER
+from heallog.adapters.tokens import ALGORITHM, AUDIENCE, ISSUER, signing_key
 
 _pool: asyncpg.Pool | None = None
-_KEY = os.environ.get("HEALLOG_SECRET_KEY", "")
+_KEY = signing_key(os.environ.get("HEALLOG_SECRET_KEY", ""))
 
 READ = """SELECT practice_id, id, patient_id, version, hash, content, created_at, updated_at, updated_by,
 source_digest, source_version FROM records WHERE practice_id = $1 AND id = $2"""

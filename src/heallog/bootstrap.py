@@ -20,6 +20,7 @@ from litestar import Litestar
 from heallog import __version__, config
 from heallog.adapters import logs, security, witness, world
 from heallog.adapters.fhir import FhirBundle, FhirFiles
+from heallog.adapters.guesses import KnownGuesses
 from heallog.adapters.memory import audit as memory_audit
 from heallog.adapters.memory import conflicts as memory_conflicts
 from heallog.adapters.memory import patients as memory_patients
@@ -33,6 +34,7 @@ from heallog.adapters.postgres.database import Database
 from heallog.adapters.postgres.ledger import ledger
 from heallog.adapters.postgres.trail import PostgresTrail
 from heallog.adapters.postgres.unit_of_work import PostgresUnitOfWork
+from heallog.adapters.tokens import JwtAccessTokens
 from heallog.application import audit
 from heallog.application.accounts import Accounts
 from heallog.application.conflicts import Conflicts
@@ -68,10 +70,11 @@ class Container(containers.DeclarativeContainer):
     trail = providers.Singleton(PostgresTrail, database)
     books = providers.Singleton(Books, trail, clock, ids)
     passwords = providers.Singleton(security.Argon2Passwords)
-    tokens = providers.Singleton(security.JwtAccessTokens, settings.provided.key.call())
+    guesses = providers.Singleton(KnownGuesses)
+    tokens = providers.Singleton(JwtAccessTokens, settings.provided.keys.call(), clock)
 
     accounts = providers.Singleton(
-        Accounts, uow.provider, passwords, providers.Object(security.deliverable), clock, ids
+        Accounts, uow.provider, passwords, guesses, providers.Object(security.deliverable), clock, ids
     )
     sessions = providers.Singleton(Sessions, uow.provider, passwords, tokens, clock, ids)
     patients = providers.Singleton(Patients, uow.provider, patient_reads, version_reads, books, clock, ids)
@@ -173,7 +176,7 @@ class House:
 
     def settings(self) -> list[tuple[str, str]]:
         settings = self._read
-        settings.key()
+        settings.keys()
         return config.shown(settings) + [(name, "(not a setting; ignored)") for name in config.unknown()]
 
     @contextmanager
@@ -222,6 +225,7 @@ class House:
 
     def address(self, host: str | None, port: int | None) -> tuple[str, int]:
         host, port = host or self._read.host, port or self._read.port
+        self._read.keys()
         config.check_port(host, port)
         return host, port
 
@@ -247,7 +251,7 @@ class House:
         settings = self._read
         # The workers read their settings themselves; these they cannot know.
         os.environ["HEALLOG_DATABASE_URL"] = url
-        os.environ["HEALLOG_SECRET_KEY"] = settings.key()
+        os.environ["HEALLOG_SECRET_KEY"] = settings.keys()[0]
         # A fresh interpreter per worker: forked ones would share this one's open sockets and threads.
         multiprocessing.set_start_method("spawn", force=True)
         address = f"http://{host}:{port}"

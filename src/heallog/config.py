@@ -13,6 +13,13 @@ from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 SHORTEST_KEY = 32
+FEWEST_CHARACTERS = 10
+"""Different ones that a key must be made of. Of ten thousand random keys of 32 hexadecimal digits, one has fewer."""
+MAKE_ONE = "make one with: python3 -c 'import secrets; print(secrets.token_urlsafe(48))'"
+
+PUBLISHED = frozenset({"3wY0m1vRz8cJtQ5eK7uN2xB4aF6hL9pS", "a key of somebody else, as long as ours is"})
+"""Keys that stand, or stood, in this project's pages and tests: everyone has them."""
+_PLACEHOLDER = re.compile(r"change.?me|your.?(secret|key)|example|insecure|placeholder|secret.?key", re.IGNORECASE)
 
 
 class ConfigurationError(Exception):
@@ -33,7 +40,8 @@ class Settings(BaseSettings):
     data_dir: Path = Path(".heallog")
     database_url: str | None = None
     database_connections: int = Field(default=10, ge=1, le=500)
-    secret_key: str | None = None
+    secret_key: str | None = Field(default=None, repr=False)
+    old_secret_key: str | None = Field(default=None, repr=False)
     seal_every: float = Field(default=5, gt=0, le=3600)
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
@@ -47,18 +55,37 @@ class Settings(BaseSettings):
         """Where the seals of the audit trail are told outside the database."""
         return self.data_dir / "audit-seals.jsonl"
 
-    def key(self) -> str:
-        """The key that tokens are signed with: the setting, or one made once and kept in the data folder."""
+    def keys(self) -> tuple[str, ...]:
+        """The key that tokens are signed with, and the one beside it whose tokens are read too, where there is one.
+
+        Where none is set, one was made once and is kept in the data folder. Raises `ConfigurationError`.
+        """
+        production = self.environment == "production"
         if self.secret_key is not None:
-            if len(self.secret_key) < SHORTEST_KEY:
-                raise ConfigurationError(
-                    f"HEALLOG_SECRET_KEY must have at least {SHORTEST_KEY} characters; "
-                    "make one with: python -c 'import secrets; print(secrets.token_urlsafe(48))'"
-                )
-            return self.secret_key
-        if self.environment == "production":
+            _check_key("HEALLOG_SECRET_KEY", self.secret_key, production)
+            key = self.secret_key
+        elif production:
             raise ConfigurationError("HEALLOG_SECRET_KEY must be set in production, the same on every server")
-        return _kept_key(self.data_dir / "secret-key")
+        else:
+            key = _kept_key(self.data_dir / "secret-key")
+        if not self.old_secret_key:
+            return (key,)
+        _check_key("HEALLOG_OLD_SECRET_KEY", self.old_secret_key, production)
+        if self.old_secret_key == key:
+            raise ConfigurationError("HEALLOG_OLD_SECRET_KEY is the key in use; set it to the other one, or not at all")
+        return (key, self.old_secret_key)
+
+
+def _check_key(name: str, key: str, production: bool) -> None:
+    """What can be guessed or looked up signs tokens for everyone. Outside production only the length matters."""
+    if len(key) < SHORTEST_KEY:
+        raise ConfigurationError(f"{name} must have at least {SHORTEST_KEY} characters; {MAKE_ONE}")
+    if not production:
+        return
+    if key.strip() in PUBLISHED or _PLACEHOLDER.search(key):
+        raise ConfigurationError(f"{name} is an example that everyone can read; {MAKE_ONE}")
+    if len(set(key)) < FEWEST_CHARACTERS or key in (key + key)[1:-1]:
+        raise ConfigurationError(f"{name} is too easy to guess: it repeats itself; {MAKE_ONE}")
 
 
 def unknown() -> list[str]:
@@ -99,7 +126,7 @@ def shown(settings: Settings) -> list[tuple[str, str]]:
     lines = []
     for name, value in settings.model_dump().items():
         text = "" if value is None else str(value)
-        if name == "secret_key" and text:
+        if name in {"secret_key", "old_secret_key"} and text:
             text = "(set)"
         if name == "database_url" and text:
             text = re.sub(r"//([^:/@]*):[^@/]*@", r"//\1:***@", text)

@@ -1,22 +1,26 @@
 """Alice registers, logs in, and asks who she is; nobody else passes for her."""
 
 import asyncio
-from collections.abc import Callable
+import unicodedata
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 from unittest.mock import ANY
 
 import httpx
 import jwt
 import pytest
+from dependency_injector import providers
 
 from heallog import bootstrap
 from heallog.adapters.security import Argon2Passwords
+from heallog.adapters.tokens import JwtAccessTokens, signing_key
 from heallog.domain.access import Role
 
 from .clinic import PASSWORD, Clinic, NewClinic, fields_of, refused
 
-SOMEONE_ELSES_KEY = "a key of somebody else, as long as ours is"
+SOMEONE_ELSES_KEY = b"a key of somebody else, as long as ours is"
 
 
 def registration(container: bootstrap.Container, **fields: Any) -> dict[str, Any]:
@@ -126,14 +130,44 @@ async def test_an_address_that_no_mail_reaches_is_refused(
     refused(await registered(client, registration(container, email=email)), 422, "INVALID_FIELDS", "email")
 
 
-async def test_a_password_has_twelve_characters_and_is_not_the_address(
+@pytest.mark.parametrize(
+    ("password", "code"),
+    [
+        ("elevenchars", "too_short"),
+        ("x" * 129, "too_long"),
+        ("xyz" * 5, "repeats"),
+        ("qwertyuiopas", "sequence"),
+        ("P@ssw0rd2024!", "common"),
+        ("{email}", "guessable"),
+        ("bob@lakeside 1984", "guessable"),
+        ("HealLog-2024-x", "guessable"),
+        ("monkeydragon", "weak"),
+    ],
+)
+async def test_a_password_that_is_easily_guessed_is_refused_with_the_other_mistakes(
+    client: httpx.AsyncClient, container: bootstrap.Container, password: str, code: str
+) -> None:
+    body = registration(container, plan="pro")
+    body["password"] = password.replace("{email}", body["email"].upper())
+    error = refused(await registered(client, body), 422, "INVALID_FIELDS", ANY)
+    found = {(wrong["field"], wrong["code"]) for wrong in error["context"]["errors"]}
+    assert found == {("plan", "unknown"), ("password", code)}
+    assert body["password"] not in str(error)
+
+
+async def test_any_unguessable_password_is_taken_and_logs_in_from_another_keyboard(
     client: httpx.AsyncClient, container: bootstrap.Container
 ) -> None:
-    body = registration(container)
-    for password, code in (("elevenchars", "too_short"), (body["email"].upper(), "guessable"), ("x" * 129, "too_long")):
-        error = refused(await registered(client, {**body, "password": password}), 422, "INVALID_FIELDS", "password")
-        assert [wrong["code"] for wrong in error["context"]["errors"]] == [code]
-    assert (await registered(client, body)).status_code == 201
+    for password in (
+        "Sept hérons très discrets",
+        "静かな七羽の鷺が川辺に立つ",
+        "seven quiet herons " * 6 + "and a barge!!",
+    ):
+        body = registration(container, password=password)
+        assert (await registered(client, body)).status_code == 201
+        other = unicodedata.normalize("NFD", password).replace(" ", "\u00a0")
+        assert (await login(client, body["email"], other)).status_code == 200
+        refused(await login(client, body["email"], password + "."), 401, "INVALID_CREDENTIALS")
 
 
 # -- logging in ---------------------------------------------------------------------------------------------------
@@ -224,59 +258,76 @@ async def test_a_header_that_holds_no_good_token_proves_nothing(clinic: Clinic, 
     assert answer.headers["www-authenticate"] == "Bearer"
 
 
-def unsigned(claims: dict[str, Any], _: str) -> str:
-    return jwt.encode(claims, None, algorithm="none")  # type: ignore[arg-type]
+def header_of(token: str) -> dict[str, Any]:
+    return jwt.get_unverified_header(token)
 
 
-def signed_by_someone_else(claims: dict[str, Any], _: str) -> str:
-    return jwt.encode(claims, SOMEONE_ELSES_KEY, algorithm="HS256")
-
-
-def by_another_algorithm(claims: dict[str, Any], key: str) -> str:
-    return jwt.encode(claims, key, algorithm="HS384")
-
-
-def without(name: str) -> Callable[[dict[str, Any], str], str]:
-    def forge(claims: dict[str, Any], key: str) -> str:
-        return jwt.encode({field: value for field, value in claims.items() if field != name}, key, algorithm="HS256")
-
-    return forge
-
-
-def but(**other: Any) -> Callable[[dict[str, Any], str], str]:
-    def forge(claims: dict[str, Any], key: str) -> str:
-        return jwt.encode({**claims, **other}, key, algorithm="HS256")
-
-    return forge
-
-
-FORGERIES = {
-    "unsigned": unsigned,
-    "signed by someone else": signed_by_someone_else,
-    "signed by another algorithm": by_another_algorithm,
-    "a refresh token": but(typ="refresh"),
-    "for another service": but(aud="billing"),
-    "from another service": but(iss="billing"),
-    "issued tomorrow": but(iat=4_000_000_000, exp=4_000_000_900),
-    "not valid yet": but(nbf=4_000_000_000),
-    "of a role that there is not": but(rol="admin"),
-    "of no time": but(exp="never"),
-    **{f"without {name}": without(name) for name in ("exp", "iat", "jti", "sub", "aud", "iss", "typ", "prc", "rol")},
-    **{f"without {name}": without(name) for name in ("sid", "dev")},
+FORGERIES: dict[str, Callable[[str, bytes], str]] = {
+    "unsigned": lambda token, _: jwt.encode(claims_of(token), None, "none", header_of(token) | {"alg": "none"}),
+    "signed by someone else": lambda token, _: jwt.encode(
+        claims_of(token), SOMEONE_ELSES_KEY, headers=header_of(token)
+    ),
+    "signed by another algorithm": lambda token, key: jwt.encode(
+        claims_of(token), key + key, "HS512", header_of(token) | {"alg": "HS512"}
+    ),
+    "without a key's name": lambda token, key: jwt.encode(claims_of(token), key, headers={"typ": "at+jwt"}),
+    "a refresh token": lambda token, key: jwt.encode(
+        claims_of(token), key, headers=header_of(token) | {"typ": "rt+jwt"}
+    ),
+    "for another service": lambda token, key: jwt.encode(
+        claims_of(token) | {"aud": "billing"}, key, headers=header_of(token)
+    ),
+    "of nobody": lambda token, key: jwt.encode(claims_of(token) | {"sub": ""}, key, headers=header_of(token)),
+    "of half a letter": lambda token, _: token[:-1] + "\xe9",
 }
+"""A few; all of them are in `tests/unit/adapters/test_tokens.py`."""
 
 
 @pytest.mark.parametrize("forge", FORGERIES.values(), ids=FORGERIES.keys())
-async def test_a_forged_token_proves_nothing(clinic: Clinic, forge: Callable[[dict[str, Any], str], str]) -> None:
-    token = forge(claims_of(clinic.token), clinic.container.settings().key())
-    answer = await clinic.call("GET", "/v1/me", token=token)
+async def test_a_forged_token_proves_nothing(clinic: Clinic, forge: Callable[[str, bytes], str]) -> None:
+    forged = forge(clinic.token, signing_key(clinic.container.settings().keys()[0]))
+    header = (b"authorization", b"Bearer " + forged.encode("latin-1"))
+    answer = await clinic.client.get("/v1/me", headers=[header])
     refused(answer, 401, "NOT_AUTHENTICATED")
     assert answer.headers["www-authenticate"] == "Bearer"
 
 
 async def test_a_token_made_like_ours_is_good_so_the_forgeries_fail_for_what_they_change(clinic: Clinic) -> None:
-    token = but()(claims_of(clinic.token), clinic.container.settings().key())
+    key = signing_key(clinic.container.settings().keys()[0])
+    token = jwt.encode(claims_of(clinic.token), key, headers=header_of(clinic.token))
     assert (await clinic.call("GET", "/v1/me", token=token)).status_code == 200
+
+
+OLD_KEY = "the key of last year, at least thirty-two"
+NEW_KEY = "the key of this year, at least thirty-two"
+
+
+async def test_a_key_is_changed_without_logging_anyone_out_and_then_the_old_one_is_worthless(
+    clinic: Clinic, tmp_path: Path
+) -> None:
+    async def restarted(secret_key: str, old_secret_key: str | None = None) -> Callable[[str], Awaitable[int]]:
+        settings = clinic.container.settings().model_copy(
+            update={"secret_key": secret_key, "old_secret_key": old_secret_key, "data_dir": tmp_path}
+        )
+        tokens = JwtAccessTokens(settings.keys(), clinic.container.clock())
+
+        async def status(token: str) -> int:
+            with clinic.container.tokens.override(providers.Object(tokens)):
+                answer = await clinic.call("GET", "/v1/me", token=token)
+            return answer.status_code
+
+        with clinic.container.tokens.override(providers.Object(tokens)):
+            issued.append(clinic.token_for(Role.OWNER))
+        return status
+
+    issued: list[str] = []
+    before = await restarted(OLD_KEY)
+    during = await restarted(NEW_KEY, OLD_KEY)
+    after = await restarted(NEW_KEY)
+    old, new, newest = issued
+    assert [await before(token) for token in (old, new)] == [200, 401]
+    assert [await during(token) for token in (old, new, newest, clinic.token)] == [200, 200, 200, 401]
+    assert [await after(token) for token in (old, new, newest)] == [401, 200, 200]
 
 
 async def test_a_token_whose_claims_were_edited_proves_nothing(clinic: Clinic, new_clinic: NewClinic) -> None:

@@ -372,7 +372,7 @@ async def unplugged(clinic: Clinic, tmp_path: Path) -> AsyncIterator[Clinic]:
     """The application with Alice's token good and its database out of reach."""
     nowhere = f"postgresql://postgres@/heallog?host={tmp_path}"
     settings = config.Settings(
-        database_url=nowhere, data_dir=tmp_path, secret_key=clinic.container.settings().key(), _env_file=None
+        database_url=nowhere, data_dir=tmp_path, secret_key=clinic.container.settings().keys()[0], _env_file=None
     )
     wired = bootstrap.container(settings)
     wired.database.override(providers.Singleton(Unplugged, nowhere))

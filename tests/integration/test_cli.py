@@ -58,11 +58,13 @@ def test_every_command_explains_itself(heallog, command):
 def test_config_check_shows_settings_and_hides_secrets(heallog):
     run = heallog(
         "config", "check", HEALLOG_SECRET_KEY="s" * 40, HEALLOG_PORT="9001", HEALLOG_PROT="1",
+        HEALLOG_OLD_SECRET_KEY="hush" * 10,
         HEALLOG_DATABASE_URL="postgresql://heallog:hush@db.example/heallog",
     )  # fmt: skip
     assert run.returncode == 0, run.stderr
     assert "HEALLOG_PORT=9001" in run.stdout
     assert "HEALLOG_SECRET_KEY=(set)" in run.stdout
+    assert "HEALLOG_OLD_SECRET_KEY=(set)" in run.stdout
     assert "HEALLOG_PROT=(not a setting; ignored)" in run.stdout
     assert "hush" not in run.stdout
 
@@ -75,10 +77,13 @@ def test_config_check_shows_settings_and_hides_secrets(heallog):
         ({"HEALLOG_DATABASE_URL": "mysql://x"}, "HEALLOG_DATABASE_URL"),
         ({"HEALLOG_ENVIRONMENT": "production"}, "HEALLOG_SECRET_KEY"),
         ({"HEALLOG_SECRET_KEY": "short"}, "at least 32"),
+        ({"HEALLOG_OLD_SECRET_KEY": "short"}, "HEALLOG_OLD_SECRET_KEY must have at least 32"),
+        ({"HEALLOG_ENVIRONMENT": "production", "HEALLOG_SECRET_KEY": "s" * 40}, "HEALLOG_SECRET_KEY is too easy"),
     ],
 )
-def test_config_check_names_what_is_wrong(heallog, variables, said):
-    run = heallog("config", "check", **variables)
+@pytest.mark.parametrize("command", [("config", "check"), ("serve",)])
+def test_what_is_wrong_is_named_before_anything_starts(heallog, command, variables, said):
+    run = heallog(*command, **variables)
     assert run.returncode == 1
     assert said in run.stderr
     assert "Traceback" not in run.stderr
@@ -105,6 +110,9 @@ def test_members_and_their_roles(hillside):
     weak = hillside("user", "create", "cay@example.org", "--name", "C", "--password-stdin", given="short\n")
     assert weak.returncode == 1
     assert "12 characters" in weak.stderr
+    local = hillside("user", "create", "cay@example.org", "--name", "C", "--password-stdin", given="Hillside - heron\n")
+    assert local.returncode == 1
+    assert "the practice's name" in local.stderr
 
 
 def test_an_import_reports_by_type_and_says_what_it_refused_and_where(hillside, ndjson):

@@ -1,5 +1,6 @@
 """Use cases of accounts: register, and who am I."""
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -11,6 +12,7 @@ from heallog.domain.accounts import Account, email_key, registration
 from heallog.domain.audit import AuditEntry
 from heallog.domain.errors import NotAuthenticated
 from heallog.domain.events import AccountRegistered
+from heallog.domain.passwords import Guesses
 from heallog.domain.practices import Membership, Practice
 
 
@@ -28,12 +30,14 @@ class Accounts:
         self,
         uow: UnitOfWorkFactory,
         passwords: Passwords,
+        guesses: Guesses,
         deliverable: Callable[[str], None],
         clock: Clock,
         ids: Ids,
     ) -> None:
         self._uow = uow
         self._passwords = passwords
+        self._guesses = guesses
         self._deliverable = deliverable
         self._clock = clock
         self._ids = ids
@@ -53,7 +57,10 @@ class Accounts:
 
     async def join(self, practice_id: str, role: Role, email: str, password: str, name: str) -> Account:
         """A new account as a member of an existing practice (by the operator, on the command line)."""
-        account = await self._account({"email": email, "password": password, "name": name, "practice_name": "-"})
+        async with self._uow() as uow:
+            practice = await uow.practices.get(practice_id)
+        known = practice.name if practice else "-"
+        account = await self._account({"email": email, "password": password, "name": name, "practice_name": known})
         async with self._uow() as uow:
             await uow.accounts.add(account)
             await uow.practices.join(Membership(practice_id, account.id, role, account.created_at))
@@ -71,7 +78,8 @@ class Accounts:
         return Registered(account, practice, actor.role)
 
     async def _account(self, body: dict[str, object]) -> Account:
-        fields = registration(body, self._undeliverable(body.get("email")))
+        undeliverable = self._undeliverable(body.get("email"))
+        fields = await asyncio.to_thread(registration, body, self._guesses, undeliverable)
         password_hash = await self._passwords.hash(fields["password"])
         email = fields["email"].strip()
         return Account(self._ids(), email, email_key(email), fields["name"], password_hash, self._clock())

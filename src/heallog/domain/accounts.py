@@ -8,13 +8,13 @@ from typing import Any
 
 from heallog.domain.errors import FieldError, InvalidFields
 from heallog.domain.fields import Errors, Field, Fields, Text, check_fields
-
-PASSWORD = Text(128)
-SHORTEST_PASSWORD = 12
+from heallog.domain.passwords import FLAWS, LONGEST, SHORTEST, Guesses, Password, flaw
 
 REGISTRATION: Fields = {
     "email": Field(Text(254, shortest=3), required=True),
-    "password": Field(PASSWORD, required=True, says="12 to 128 characters."),
+    "password": Field(
+        Password(SHORTEST), required=True, says=f"{SHORTEST} to {LONGEST} characters of any kind, not easy to guess."
+    ),
     "name": Field(Text(200, shortest=1), required=True),
     "practice_name": Field(Text(200, shortest=1), required=True),
 }
@@ -37,21 +37,21 @@ def email_key(email: str) -> str:
     return unicodedata.normalize("NFC", email).strip().casefold()
 
 
-def registration(body: Mapping[str, Any], undeliverable: str | None = None) -> dict[str, Any]:
+def registration(body: Mapping[str, Any], guesses: Guesses, undeliverable: str | None = None) -> dict[str, Any]:
     """The fields of a registration, checked. Raises `InvalidFields` with everything that is wrong.
 
-    `undeliverable` says why the e-mail address is none, where that is known.
+    Asks `guesses` about the password, which is slow. `undeliverable` says why the e-mail address is none, where that
+    is known.
     """
     errors: Errors = []
     checked = check_fields(REGISTRATION, body, errors)
-    if undeliverable and not any(error.field == "email" for error in errors):
+    wrong = {error.field for error in errors}
+    if undeliverable and "email" not in wrong:
         errors.append(FieldError("email", "email", undeliverable))
-    password = body.get("password")
-    if isinstance(password, str) and len(password) < SHORTEST_PASSWORD:
-        message = f"must have at least {SHORTEST_PASSWORD} characters; a few unrelated words work well"
-        errors.append(FieldError("password", "too_short", message))
-    elif isinstance(password, str) and email_key(password) == email_key(str(body.get("email"))):
-        errors.append(FieldError("password", "guessable", "must not be the e-mail address"))
+    if "password" not in wrong:
+        about = [value for name in ("email", "name", "practice_name") if isinstance(value := checked.get(name), str)]
+        if found := flaw(checked["password"], about, guesses):
+            errors.append(FieldError("password", found, FLAWS[found]))
     if errors:
         raise InvalidFields(errors)
     return checked

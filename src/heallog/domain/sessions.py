@@ -4,13 +4,14 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from heallog.domain.fields import ID, Field, Fields, Text
+from heallog.domain.passwords import Password
 
 ACCESS_TOKEN_LIFE = timedelta(minutes=15)
 SESSION_LIFE = timedelta(days=30)
 
 LOGIN: Fields = {
     "email": Field(Text(254), required=True),
-    "password": Field(Text(128), required=True),
+    "password": Field(Password(), required=True),
     "device_id": Field(ID, says="The installation of the app, chosen by it. A new one is made where it is missing."),
 }
 

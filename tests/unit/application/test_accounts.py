@@ -52,6 +52,9 @@ async def test_an_address_registers_once_however_it_is_written(world: World) -> 
     [
         ({"password": "too short"}, "password"),
         ({"password": "amara.okafor@north.EXAMPLE"}, "password"),
+        ({"password": "Okafor & Daughters, 1984"}, "password"),
+        ({"password": "correct horse 7"}, "password"),
+        ({"password": "one quiet heron"}, "password"),
         ({"name": ""}, "name"),
         ({"practice_name": None}, "practice_name"),
         ({"plan": "pro"}, "plan"),
@@ -94,6 +97,10 @@ async def test_joining_follows_the_rules_of_registering(world: World) -> None:
         await world.accounts.join("northside", Role.OWNER, **BOLA | {"password": "short", "email": "b@b.example"})
     with pytest.raises(InvalidFields):
         await world.accounts.join("northside", Role.OWNER, **BOLA | {"email": "bola@nowhere.invalid"})
+    with pytest.raises(InvalidFields, match="the practice's name"):
+        await world.accounts.join(
+            "northside", Role.OWNER, **BOLA | {"password": "Northside 1984", "email": "b@b.example"}
+        )
     assert len(world.trail) == 1
 
 

@@ -63,6 +63,16 @@ class Passwords:
         return password_hash == f"hash of {password}"
 
 
+class Guesses:
+    """Guesses everything with a one in it."""
+
+    def common(self, skeleton: str) -> bool:
+        return skeleton == "correcthorse"
+
+    def strength(self, text: str) -> int:
+        return 2 if "one" in text else 3
+
+
 class Tokens:
     """Tokens that remember for whom they were issued."""
 
@@ -94,6 +104,7 @@ class World:
     clock: Clock = field(default_factory=Clock)
     ids: Ids = field(default_factory=Ids)
     passwords: Passwords = field(default_factory=Passwords)
+    guesses: Guesses = field(default_factory=Guesses)
     tokens: Tokens = field(default_factory=Tokens)
 
     dr_okafor = _actor("northside", "dr_okafor", Role.CLINICIAN)
@@ -112,7 +123,7 @@ class World:
         self.records = Records(self.uow, reads[1], reads[2], self.books, self.clock, self.ids)
         self.conflicts = Conflicts(self.uow, ConflictReads(self.store), reads[2], self.books, self.clock, self.ids)
         self.policies = Policies(self.uow, self.books, self.clock, self.ids)
-        self.accounts = Accounts(self.uow, self.passwords, deliverable, self.clock, self.ids)
+        self.accounts = Accounts(self.uow, self.passwords, self.guesses, deliverable, self.clock, self.ids)
         self.sessions = Sessions(self.uow, self.passwords, self.tokens, self.clock, self.ids)
 
     def uow(self) -> UnitOfWork:

@@ -40,6 +40,7 @@ from heallog.domain.fields import (
     read,
     same,
 )
+from heallog.domain.passwords import Password
 from heallog.domain.sessions import LOGIN
 
 # -- JSON ---------------------------------------------------------------------------------------------------------
@@ -381,6 +382,10 @@ def valid(shape: Shape) -> st.SearchStrategy[Any]:  # noqa: C901 - one line per 
             letters = st.characters(exclude_categories=["Cc", "Cs"], include_characters=kept)
             short = min(shape.longest, 12)
             return st.text(letters, max_size=short).filter(lambda text: len(text.strip()) >= shape.shortest)
+        case Password():
+            # Composed already, so that what is counted is what is written.
+            letters = st.characters(exclude_categories=["Cc", "Cs", "Mn"], max_codepoint=0x2FF)
+            return st.text(letters, min_size=shape.shortest, max_size=shape.shortest + 12)
         case Pattern():
             return st.from_regex(shape.pattern, fullmatch=True)
         case Choice():

@@ -74,7 +74,7 @@ _WHO = {
     "properties": {"account": {"type": "object"}, "practice": {"type": "object"}},
     "required": ["account", "practice"],
 }
-_EXAMPLE = {"email": "ada@example.org", "password": "correct horse battery staple"}
+_EXAMPLE = {"email": "ada@example.org", "password": "nine lanterns over the ford"}
 
 
 @post(

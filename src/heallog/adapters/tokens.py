@@ -1,0 +1,111 @@
+"""Access tokens: signed JWTs. Here they are written, and here alone they are read; what comes out is an `Actor`."""
+
+import hashlib
+import hmac
+import secrets
+from base64 import urlsafe_b64encode
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Annotated, Literal
+
+import jwt
+import msgspec
+
+from heallog.application.ports.world import Clock
+from heallog.domain.access import Actor, Role
+from heallog.domain.errors import NotAuthenticated, TokenExpired
+from heallog.domain.sessions import ACCESS_TOKEN_LIFE, AccessToken
+
+ALGORITHM = "HS256"
+TYPE = "at+jwt"
+ISSUER = "heallog"
+AUDIENCE = "heallog-api"
+LIFE = int(ACCESS_TOKEN_LIFE.total_seconds())
+LEEWAY = 10
+"""Seconds that two servers' clocks may lie apart."""
+LONGEST = 2048
+"""Characters of a token. Ours have about 550; nothing longer is looked at."""
+
+_Text = Annotated[str, msgspec.Meta(min_length=1)]
+
+
+class _Claims(msgspec.Struct, frozen=True):
+    iss: Literal["heallog"]
+    aud: Literal["heallog-api"]
+    jti: _Text
+    iat: int
+    exp: int
+    sub: _Text
+    sid: _Text
+    prc: _Text
+    rol: Role
+    dev: _Text
+    nbf: int = 0
+
+
+_CLAIMS = msgspec.json.Decoder(_Claims)
+_SIGNED = jwt.PyJWS(algorithms=[ALGORITHM])
+
+
+def signing_key(secret: str) -> bytes:
+    """The key of access tokens alone: whatever else the secret will be used for derives another one."""
+    return hmac.digest(secret.encode(), b"heallog access token", "sha256")
+
+
+def key_id(key: bytes) -> str:
+    """What a token calls the key that it is signed with. Tells nothing about the key, and cannot disagree with it."""
+    digest = hashlib.sha256(b"heallog access token key id\0" + key).digest()
+    return urlsafe_b64encode(digest[:8]).rstrip(b"=").decode()
+
+
+class JwtAccessTokens:
+    """The claims are the actor. The first secret signs; tokens of the others are still read, while keys change."""
+
+    def __init__(self, secret_keys: Sequence[str], clock: Clock) -> None:
+        keys = [signing_key(secret) for secret in secret_keys]
+        self._key = keys[0]
+        self._keys = {_signed({}, key).partition(".")[0]: key for key in keys}
+        self._clock = clock
+
+    def issue(self, actor: Actor, now: datetime) -> AccessToken:
+        issued = int(now.timestamp())
+        claims = {
+            "iss": ISSUER,
+            "aud": AUDIENCE,
+            "jti": secrets.token_urlsafe(16),
+            "iat": issued,
+            "exp": issued + LIFE,
+            "sub": actor.account_id,
+            "sid": actor.session_id,
+            "prc": actor.practice_id,
+            "rol": actor.role,
+            "dev": actor.device_id,
+        }
+        return AccessToken(_signed(claims, self._key), LIFE)
+
+    def read(self, token: str, request_id: str) -> Actor:
+        claims = self._claims(token)
+        now = self._clock().timestamp()
+        if max(claims.iat, claims.nbf) > now + LEEWAY or not 0 < claims.exp - claims.iat <= LIFE:
+            raise _invalid()
+        if claims.exp <= now - LEEWAY:
+            raise TokenExpired("the access token has expired; log in again")
+        return Actor(claims.sub, claims.prc, claims.rol, claims.sid, claims.dev, request_id)
+
+    def _claims(self, token: str) -> _Claims:
+        """What was signed. A header is compared, never interpreted: it is one that we write, to the byte, or none."""
+        key = self._keys.get(token.partition(".")[0]) if len(token) <= LONGEST else None
+        if key is None or "=" in token:
+            raise _invalid()
+        try:
+            return _CLAIMS.decode(_SIGNED.decode(token, key, [ALGORITHM]))
+        except (jwt.InvalidTokenError, ValueError):
+            raise _invalid() from None
+
+
+def _signed(claims: dict[str, object], key: bytes) -> str:
+    return jwt.encode(claims, key, ALGORITHM, headers={"typ": TYPE, "kid": key_id(key)})
+
+
+def _invalid() -> NotAuthenticated:
+    return NotAuthenticated("the access token is not valid")
