@@ -27,7 +27,7 @@ LOCK = READ + " FOR UPDATE"
 VERSION = """INSERT INTO versions (practice_id, collection, thing_id, patient_id, number, parent, inputs, change,
 content, author_id, device_id, received_at, contribution_id, hash)
 VALUES ($1, 'records', $2, $3, $4, $5, '{}', 'modification', $6, $7, $8, $9, $10, $11)"""
-HEAD = """UPDATE records SET version = $3, hash = $4, content = $5, updated_at = $6, updated_by = $7
+HEAD = """UPDATE records SET version = $3, last = $3, hash = $4, content = $5, updated_at = $6, updated_by = $7
 WHERE practice_id = $1 AND id = $2"""
 ENTRY = """INSERT INTO audit_entries (practice_id, id, at, account_id, role, session_id, device_id, request_id, action,
 outcome, collection, thing_id, patient_id, version, fields)
