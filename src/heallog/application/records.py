@@ -7,7 +7,7 @@ from heallog.application.ports.unit_of_work import UnitOfWorkFactory
 from heallog.application.ports.versions import VersionReads
 from heallog.application.ports.world import Clock, Ids
 from heallog.application.trail import Books, audited
-from heallog.application.versions import NO_REASON, Content, Step, Versions, Why
+from heallog.application.versions import NO_REASON, Content, Step, Transform, Versions, Why
 from heallog.domain import records
 from heallog.domain.access import Actor, Permission, authorise
 from heallog.domain.errors import AlreadyExists, FieldError, InvalidFields, NotFound
@@ -44,14 +44,7 @@ class Records:
                     raise NotFound("there is no such patient")
                 return await self._versions.write(uow, contribution, "create", head, content, Change.CREATION, why)
         except AlreadyExists:
-            again = Step(
-                "change",
-                Change.MODIFICATION,
-                lambda now, _: records.reverted(now, content),
-                content,
-                _policies,
-                lambda now: not _draft(now),
-            )
+            again = _edit(lambda now, _: records.reverted(now, content), content)
             return await self._versions.created_before(contribution, head, content, again, why)
 
     @audited("records.read")
@@ -86,14 +79,7 @@ class Records:
         """
         authorise(actor, Permission.WRITE_RECORDS)
         read(records.ANY, changes)
-        step = Step(
-            "change",
-            Change.MODIFICATION,
-            lambda content, _: records.changed(content, changes),
-            changes,
-            _policies,
-            lambda content: not _draft(content),
-        )
+        step = _edit(lambda content, _: records.changed(content, changes), changes)
         return await self._versions.change(actor, record_id, seen, step, why)
 
     @audited("records.sign")
@@ -172,6 +158,11 @@ class Records:
 def _with_reason(why: Why) -> None:
     if not (why.reason or "").strip():
         raise InvalidFields([FieldError("reason", "required", "is required: say why")])
+
+
+def _edit(transform: Transform, changes: Content) -> Step:
+    """An edit of a draft; of what is signed it is a proposal."""
+    return Step("change", Change.MODIFICATION, transform, changes, _policies, lambda content: not _draft(content))
 
 
 def _policies(content: Content) -> Mergeable:

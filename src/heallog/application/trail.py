@@ -37,18 +37,7 @@ class Books:
             thing_id, version = thing.id, thing.version
         else:
             thing_id, version = thing.thing_id, thing.number
-        await self._trail.record(
-            noted(
-                self._ids(),
-                self._clock(),
-                actor,
-                action,
-                collection=thing.collection,
-                thing_id=thing_id,
-                patient_id=thing.patient_id,
-                version=version,
-            )
-        )
+        await self._record(actor, action, thing_id=thing_id, patient_id=thing.patient_id, version=version)
 
     async def looked_back(
         self,
@@ -61,34 +50,14 @@ class Books:
         version: int | None = None,
     ) -> None:
         """Several versions of one thing."""
-        await self._trail.record(
-            noted(
-                self._ids(),
-                self._clock(),
-                actor,
-                action,
-                collection=_noun(action),
-                thing_id=thing_id,
-                patient_id=versions[0].patient_id if versions else patient_id,
-                version=version,
-            )
-        )
+        patient_id = versions[0].patient_id if versions else patient_id
+        await self._record(actor, action, thing_id=thing_id, patient_id=patient_id, version=version)
 
     async def listed(
         self, actor: Actor, action: str, *, patient_id: str | None = None, subjects: Iterable[str] = ()
     ) -> None:
         """Several things: of one patient, or of the patients `subjects`, each named once."""
-        await self._trail.record(
-            noted(
-                self._ids(),
-                self._clock(),
-                actor,
-                action,
-                collection=_noun(action),
-                patient_id=patient_id,
-                subjects=tuple(dict.fromkeys(subjects)),
-            )
-        )
+        await self._record(actor, action, patient_id=patient_id, subjects=tuple(dict.fromkeys(subjects)))
 
     async def started(self, actor: Actor, action: str) -> None:
         """Work that leaves entries of its own as it goes."""
@@ -98,18 +67,12 @@ class Books:
         self, actor: Actor, action: str, code: str, *, thing_id: str | None = None, patient_id: str | None = None
     ) -> None:
         """What was asked for and not given. The reason is the error's code; what the caller said stays out."""
+        await self._record(actor, action, "refused", thing_id=thing_id, patient_id=patient_id, reason=code)
+
+    async def _record(self, actor: Actor, action: str, outcome: str = "done", **about: Any) -> None:
+        """The action's noun is the collection that it is about."""
         await self._trail.record(
-            noted(
-                self._ids(),
-                self._clock(),
-                actor,
-                action,
-                "refused",
-                collection=_noun(action),
-                thing_id=thing_id,
-                patient_id=patient_id,
-                reason=code,
-            )
+            noted(self._ids(), self._clock(), actor, action, outcome, collection=_noun(action), **about)
         )
 
 
