@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from benchmarks import architecture_tax, audited_reads, import_fhir, statements
+from benchmarks import architecture_tax, audited_reads, import_fhir, login_timing, statements
 
 RESULTS = Path(__file__).parent / "results"
 PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
@@ -18,6 +18,7 @@ ALL = {
     "architecture_tax": architecture_tax,
     "audited_reads": audited_reads,
     "import_fhir": import_fhir,
+    "login_timing": login_timing,
     "statements": statements,
 }
 

@@ -66,7 +66,7 @@ async def change(request: Request[Any, Any, Any], record_id: str, data: dict[str
         )  # fmt: skip
         await connection.execute(HEAD, claims["prc"], record_id, number, digest, content, now, claims["sub"])
         await connection.execute(
-            ENTRY, claims["prc"], str(uuid7()), now, claims["sub"], claims["rol"], claims["sid"], claims["dev"],
+            ENTRY, claims["prc"], str(uuid7()), now, claims["sub"], "owner", claims["sid"], claims["dev"],
             record_id, row["patient_id"], number, list(data),
         )  # fmt: skip
     return Response(content.encode(), media_type="application/json", headers={"ETag": f'"{number}"'})

@@ -37,7 +37,7 @@ def served(target: str, workers: int, environment: dict[str, str]) -> Iterator[t
     port = free_port()
     process = subprocess.Popen(
         [sys.executable, "-c", _SERVE, target, str(port), str(workers)],
-        env={**os.environ, **environment, "HEALLOG_LOG_LEVEL": "info"},
+        env={**os.environ, "HEALLOG_LOG_LEVEL": "info", "HEALLOG_RATE_LIMITS": "off", **environment},
         stdout=subprocess.DEVNULL,
         start_new_session=True,
     )

@@ -8,48 +8,106 @@ import sys
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from dependency_injector import containers, providers
 from litestar import Litestar
+from redis.asyncio import Redis
 
 from heallog import __version__, config
-from heallog.adapters import logs, security, witness, world
+from heallog.adapters import limits, logs, mail, security, tokens, witness, world
 from heallog.adapters.fhir import FhirBundle, FhirFiles
 from heallog.adapters.guesses import KnownGuesses
 from heallog.adapters.memory import audit as memory_audit
 from heallog.adapters.memory import conflicts as memory_conflicts
 from heallog.adapters.memory import patients as memory_patients
 from heallog.adapters.memory import records as memory_records
+from heallog.adapters.memory import sessions as memory_sessions
 from heallog.adapters.memory import versions as memory_versions
 from heallog.adapters.memory.store import Store
 from heallog.adapters.memory.unit_of_work import MemoryUnitOfWork
 from heallog.adapters.postgres import audit as postgres_audit
-from heallog.adapters.postgres import conflicts, migrations, patients, records, seals, versions
+from heallog.adapters.postgres import conflicts, migrations, patients, records, seals, sessions, versions
 from heallog.adapters.postgres.database import Database
 from heallog.adapters.postgres.ledger import ledger
 from heallog.adapters.postgres.trail import PostgresTrail
 from heallog.adapters.postgres.unit_of_work import PostgresUnitOfWork
-from heallog.adapters.tokens import JwtAccessTokens
+from heallog.adapters.redis import sessions as redis_sessions
 from heallog.application import audit
 from heallog.application.accounts import Accounts
+from heallog.application.codes import Codes
 from heallog.application.conflicts import Conflicts
+from heallog.application.credentials import Credentials
 from heallog.application.imports import Imports
 from heallog.application.ledger import Proof, verify
 from heallog.application.patients import Patients
 from heallog.application.policies import Policies
+from heallog.application.ports.mail import Mail
+from heallog.application.ports.sessions import TokenBlacklist
+from heallog.application.ports.world import Clock
+from heallog.application.practices import Practices
 from heallog.application.records import Records
 from heallog.application.sessions import Sessions
 from heallog.application.trail import Books
+from heallog.domain.tries import Allowance
 from heallog.entrypoints.cli import create_cli
 from heallog.entrypoints.demo import seed
 from heallog.entrypoints.house import Watch
 from heallog.entrypoints.http.app import create_app
 from heallog.entrypoints.worker import Repeated
+
+
+def _keys(settings: config.Settings, label: str) -> tuple[bytes, ...]:
+    """Keys for one thing alone, the one in use first."""
+    return tuple(tokens.derived(secret, label) for secret in settings.keys())  # noqa: SIM118 - no dict
+
+
+def _redis(settings: config.Settings) -> Redis | None:
+    return redis_sessions.connect(settings.redis_url) if settings.redis_url else None
+
+
+def _blacklist(redis: Redis | None, database: Database, clock: Clock) -> TokenBlacklist:
+    """In Redis where there is one, else in the database."""
+    if redis is None:
+        return sessions.PostgresTokenBlacklist(database, clock)
+    return redis_sessions.RedisTokenBlacklist(redis, clock)
+
+
+def _mail(settings: config.Settings, clock: Clock) -> Mail:
+    """By SMTP where there is a server, else on the screen."""
+    if settings.mail_url is None:
+        return mail.ConsoleMail()
+    return mail.SmtpMail(settings.mail_url, settings.mail_from, clock=clock)
+
+
+def read_settings() -> config.Settings:
+    """The settings of this process, checked by whoever will use them. Raises `ConfigurationError`."""
+    settings = config.read()
+    checks: dict[str, Callable[[], object]] = {
+        "MAIL_URL": lambda: settings.mail_url and mail.server(settings.mail_url),
+        "MAIL_FROM": lambda: settings.mail_url and mail.address(settings.mail_from),
+        "REDIS_URL": lambda: settings.redis_url and redis_sessions.connect(settings.redis_url),
+    }
+    for name, rate in (settings.rates or {}).items():
+        checks[f"RATE_{name.upper()}"] = partial(limits.check, rate)
+    wrong = []
+    for name, check in checks.items():
+        try:
+            check()
+        except ValueError as error:
+            wrong.append(f"HEALLOG_{name}: {error}")
+    if wrong:
+        raise config.ConfigurationError("\n".join(wrong))
+    return settings
+
+
+def _rate_limits(settings: config.Settings) -> limits.RateLimits | None:
+    return limits.RateLimits(settings.rates, settings.redis_url) if settings.rates is not None else None
 
 
 class Container(containers.DeclarativeContainer):
@@ -58,6 +116,7 @@ class Container(containers.DeclarativeContainer):
     settings = providers.Dependency(instance_of=config.Settings)
     clock = providers.Object(world.clock)
     ids = providers.Object(world.new_id)
+    chance = providers.Object(world.chance)
     ears = providers.Singleton(world.EventLog)
     database = providers.Singleton(
         Database, settings.provided.database_url, connections=settings.provided.database_connections
@@ -69,14 +128,69 @@ class Container(containers.DeclarativeContainer):
     conflict_reads = providers.Singleton(conflicts.ConflictReads, database)
     trail = providers.Singleton(PostgresTrail, database)
     books = providers.Singleton(Books, trail, clock, ids)
-    passwords = providers.Singleton(security.Argon2Passwords)
-    guesses = providers.Singleton(KnownGuesses)
-    tokens = providers.Singleton(JwtAccessTokens, settings.provided.keys.call(), clock)
-
-    accounts = providers.Singleton(
-        Accounts, uow.provider, passwords, guesses, providers.Object(security.deliverable), clock, ids
+    mail = providers.Singleton(_mail, settings, clock)
+    passwords = providers.Singleton(
+        security.Argon2Passwords,
+        passes=settings.provided.argon2_passes,
+        mebibytes=settings.provided.argon2_mebibytes,
+        lanes=settings.provided.argon2_lanes,
     )
-    sessions = providers.Singleton(Sessions, uow.provider, passwords, tokens, clock, ids)
+    guesses = providers.Singleton(KnownGuesses)
+    deliverable = providers.Object(security.deliverable)
+    authenticators = providers.Singleton(
+        security.TotpAuthenticators, providers.Singleton(_keys, settings, "authenticator")
+    )
+    tokens = providers.Singleton(tokens.JwtAccessTokens, settings.provided.keys.call(), clock)
+    session_reads = providers.Singleton(sessions.SessionReads, database)
+    redis = providers.Singleton(_redis, settings)
+    blacklist = providers.Singleton(_blacklist, redis, database, clock)
+    rate_limits = providers.Singleton(_rate_limits, settings)
+
+    credentials = providers.Singleton(
+        Credentials,
+        uow.provider,
+        passwords,
+        authenticators,
+        mail,
+        books,
+        clock,
+        ids,
+        chance,
+        by_account=providers.Factory(Allowance, settings.provided.login_tries),
+        by_address=providers.Factory(Allowance, settings.provided.login_tries_per_address),
+    )
+    sessions = providers.Singleton(
+        Sessions,
+        uow.provider,
+        credentials,
+        tokens,
+        session_reads,
+        blacklist,
+        books,
+        clock,
+        ids,
+        chance,
+        keys=providers.Singleton(_keys, settings, "refresh token"),
+        verified_only=settings.provided.verified_only,
+    )
+    codes = providers.Singleton(
+        Codes,
+        uow.provider,
+        passwords,
+        guesses,
+        credentials,
+        sessions,
+        mail,
+        books,
+        clock,
+        ids,
+        chance,
+        keys=providers.Singleton(_keys, settings, "one-time code"),
+    )
+    accounts = providers.Singleton(
+        Accounts, uow.provider, passwords, guesses, deliverable, credentials, codes, sessions, mail, clock, ids
+    )
+    practices = providers.Singleton(Practices, uow.provider, sessions, deliverable, mail, books, clock, ids, chance)
     patients = providers.Singleton(Patients, uow.provider, patient_reads, version_reads, books, clock, ids)
     records = providers.Singleton(Records, uow.provider, record_reads, version_reads, books, clock, ids)
     conflicts = providers.Singleton(Conflicts, uow.provider, conflict_reads, version_reads, books, clock, ids)
@@ -93,9 +207,18 @@ class Container(containers.DeclarativeContainer):
     is_ready = providers.Callable(lambda database: database.ready, database)
 
 
+SWEEP_EVERY = 3600.0
+"""Seconds between two clean-ups of what was over a week ago."""
+
+RESEAL_EVERY = 60.0
+"""Seconds, while there are two keys, between two looks for what is still under the old one."""
+
 SERVED = (
     "accounts",
     "sessions",
+    "codes",
+    "credentials",
+    "practices",
     "patients",
     "records",
     "conflicts",
@@ -121,6 +244,9 @@ def in_memory(settings: config.Settings) -> Container:
     wired.patient_reads.override(providers.Object(memory_patients.PatientReads(store)))
     wired.record_reads.override(providers.Object(memory_records.RecordReads(store)))
     wired.conflict_reads.override(providers.Object(memory_conflicts.ConflictReads(store)))
+    wired.session_reads.override(providers.Object(memory_sessions.SessionReads(store)))
+    wired.blacklist.override(providers.Object(memory_sessions.MemoryTokenBlacklist(wired.clock())))
+    wired.mail.override(providers.Object(mail.MemoryMail()))
     wired.trail.override(providers.Object(memory_audit.MemoryTrail(store)))
     wired.audit_reads.override(providers.Object(memory_audit.AuditReads(store)))
     wired.evidence.override(providers.Factory(memory_audit.evidence, store))
@@ -130,14 +256,31 @@ def in_memory(settings: config.Settings) -> Container:
 
 
 def http_app(wired: Container) -> Litestar:
-    """The application over one container; the pool opens and closes with it."""
+    """The application over one container; pools and what goes on beside the requests open and close with it."""
     database, trail = wired.database(), wired.trail()
-    sealing = Repeated("audit.seal", wired.sealer().seal, wired.settings().seal_every)
+    beside: list[Repeated | mail.SmtpMail] = [
+        Repeated("audit.seal", wired.sealer().seal, wired.settings().seal_every),
+        Repeated("sessions.sweep", wired.sessions().sweep, SWEEP_EVERY),
+    ]
+    if len(wired.settings().keys()) > 1:
+        beside.append(Repeated("credentials.reseal", wired.credentials().reseal, RESEAL_EVERY))
+    if isinstance(post := wired.mail(), mail.SmtpMail):
+        beside.append(post)
+
+    async def leave() -> None:
+        """Of Redis only what was ever asked."""
+        if (redis := wired.redis()) is not None:
+            await redis_sessions.close(redis)
+        if (counting := wired.rate_limits()) is not None:
+            await counting.close()
+
     return create_app(
         {name: getattr(wired, name) for name in SERVED},
-        tokens=wired.tokens,
-        on_startup=[database.open, sealing.start],
-        on_shutdown=[trail.close, sealing.stop, database.close],
+        door=wired.sessions,
+        rate_limits=wired.rate_limits,
+        proxies=wired.settings().proxies,
+        on_startup=[database.open, *(one.start for one in beside)],
+        on_shutdown=[trail.close, *(one.stop for one in beside), leave, database.close],
     )
 
 
@@ -145,7 +288,7 @@ def app() -> Litestar:
     """What the server's workers load."""
     if multiprocessing.parent_process() is not None:
         _leave_the_group()
-    settings = config.read()
+    settings = read_settings()
     logs.configure(settings.log_level)
     return http_app(container(settings))
 
@@ -170,7 +313,7 @@ class House:
     @property
     def _read(self) -> config.Settings:
         if self._settings is None:
-            self._settings = config.read()
+            self._settings = read_settings()
             logs.configure("warning")
         return self._settings
 
@@ -194,9 +337,14 @@ class House:
     async def services(self, url: str) -> AsyncIterator[Container]:
         wired = container(self._read.model_copy(update={"database_url": url}))
         await wired.database().open()
+        post = wired.mail()
+        if isinstance(post, mail.SmtpMail):
+            await post.start()
         try:
             yield wired
         finally:
+            if isinstance(post, mail.SmtpMail):
+                await post.stop()
             await wired.trail().close()
             await wired.database().close()
 

@@ -42,6 +42,23 @@ class Settings(BaseSettings):
     database_connections: int = Field(default=10, ge=1, le=500)
     secret_key: str | None = Field(default=None, repr=False)
     old_secret_key: str | None = Field(default=None, repr=False)
+    redis_url: str | None = Field(default=None, repr=False)
+    proxies: int = Field(default=0, ge=0, le=10)
+    mail_url: str | None = Field(default=None, repr=False)
+    mail_from: str = ""
+    require_verified_email: bool | None = None
+    login_tries: int = Field(default=5, ge=1, le=100)
+    login_tries_per_address: int = Field(default=50, ge=1)
+    argon2_passes: int = Field(default=3, ge=1, le=100)
+    argon2_mebibytes: int = Field(default=64, ge=8, le=4096)
+    argon2_lanes: int = Field(default=4, ge=1, le=64)
+    rate_limits: bool = True
+    rate_api: str = "100/minute"
+    rate_bulk: str = "10/minute"
+    rate_sync: str = "300/minute"
+    rate_public: str = "60/minute"
+    rate_login: str = "5/15 minutes"
+    rate_otp: str = "3/hour"
     seal_every: float = Field(default=5, gt=0, le=3600)
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
@@ -49,6 +66,17 @@ class Settings(BaseSettings):
     def embedded(self) -> bool:
         """Whether HealLog brings its own database."""
         return self.database_url is None
+
+    @property
+    def verified_only(self) -> bool:
+        """Whether accounts must verify their address. Where nothing is said: where mail really leaves the house."""
+        return self.mail_url is not None if self.require_verified_email is None else self.require_verified_email
+
+    @property
+    def rates(self) -> dict[str, str] | None:
+        """How many requests are let through, by the class of the route; None where all are."""
+        names = ("api", "bulk", "sync", "public", "login", "otp")
+        return {name: getattr(self, f"rate_{name}") for name in names} if self.rate_limits else None
 
     @property
     def seals_file(self) -> Path:
@@ -128,7 +156,7 @@ def shown(settings: Settings) -> list[tuple[str, str]]:
         text = "" if value is None else str(value)
         if name in {"secret_key", "old_secret_key"} and text:
             text = "(set)"
-        if name == "database_url" and text:
+        if name in {"database_url", "redis_url", "mail_url"} and text:
             text = re.sub(r"//([^:/@]*):[^@/]*@", r"//\1:***@", text)
         lines.append((f"HEALLOG_{name.upper()}", text))
     return lines

@@ -32,10 +32,17 @@ SHARED = {
 """Modules of the domain that are no capability: they live there alone."""
 
 ELSEWHERE: Mapping[tuple[str, str], str] = {
-    ("accounts", "entrypoints/http"): "auth.py: registering, logging in and /v1/me are one door",
-    ("sessions", "entrypoints/http"): "auth.py: registering, logging in and /v1/me are one door",
-    ("practices", "application"): "accounts.py: so far a practice only comes with its owner's account",
-    ("practices", "entrypoints/http"): "no address of its own yet",
+    ("credentials", "domain"): "accounts.py: an account has its password and its second factor",
+    ("credentials", "application/ports"): "accounts.py: what proves a person",
+    ("credentials", "adapters/postgres"): "accounts.py: kept with the account",
+    ("credentials", "adapters/memory"): "accounts.py: kept with the account",
+    ("letters", "domain"): "a letter is words about what other capabilities do",
+    ("letters", "application/ports"): "mail.py: where letters go",
+    ("letters", "adapters/postgres"): "a letter is posted, not kept",
+    ("letters", "adapters/memory"): "a letter is posted, not kept",
+    ("letters", "entrypoints/http"): "nobody asks for a letter; it comes with what they did",
+    ("tries", "application"): "credentials.py: every guess takes a try",
+    ("tries", "entrypoints/http"): "every route that takes a password counts",
     ("trail", "domain"): "audit.py: what an entry is",
     ("trail", "application/ports"): "audit.py: where entries go",
     ("trail", "adapters/memory"): "audit.py: an entry is kept at once",

@@ -1,6 +1,7 @@
 """What the HTTP tests tell their stories with: a practice, calls in its name, and what an answer must look like."""
 
 import json
+import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -9,9 +10,12 @@ from typing import Any
 import httpx
 
 from heallog import bootstrap
-from heallog.domain.access import Actor, Role
+from heallog.application.ports.mail import Letter
+from heallog.domain.access import Role
+from heallog.domain.sessions import Session, opened
 
-PASSWORD = "correct horse battery"
+PASSWORD = "nine lanterns over the ford"
+"""Everybody's, and the one in the document's examples."""
 
 
 @dataclass
@@ -78,7 +82,38 @@ class Clinic:
         answer = await self.call("DELETE", path, headers={"If-Match": f'"{base_version}"'})
         assert answer.status_code == 204, answer.text
 
-    def token_for(
+    async def member(self, role: Role, account: str | None = None) -> str:
+        """The id of someone with this role here, made where there is nobody yet; Alice is the owner.
+
+        Everybody has Alice's password, and an address that is not verified.
+        """
+        account = account or (self.account_id if role is Role.OWNER else f"{role}-{self.practice_id}")
+        pool = self.container.database().pool
+        await pool.execute(
+            "INSERT INTO accounts (id, email, email_key, name, password_hash, created_at)"
+            " SELECT $1, $2, $2, $1, password_hash, now() FROM accounts WHERE email = $3 ON CONFLICT DO NOTHING",
+            account,
+            f"{account}@example.org",
+            self.email,
+        )
+        await pool.execute(
+            "INSERT INTO memberships (practice_id, account_id, role, created_at)"
+            " VALUES ($1, $2, $3, now()) ON CONFLICT DO NOTHING",
+            self.practice_id,
+            account,
+            role,
+        )
+        return account
+
+    def address_of(self, account: str) -> str:
+        """The e-mail address of someone whom `member` made, or Alice's."""
+        return self.email if account == self.account_id else f"{account}@example.org"
+
+    def letters(self, email: str | None = None) -> list[Letter]:
+        """What someone was written, or Alice; the oldest first."""
+        return self.container.mail().to(email or self.email)
+
+    async def token_for(
         self,
         role: Role = Role.OWNER,
         *,
@@ -87,8 +122,32 @@ class Clinic:
         account: str | None = None,
     ) -> str:
         """A token of a member of this practice (Alice, if nobody else) on another device, issued some time ago."""
-        actor = Actor(account or self.account_id, self.practice_id, role, "session", device)
-        return self.container.tokens().issue(actor, self.container.clock()() - ago).access_token
+        return (await self.session_for(role, ago=ago, device=device, account=account))[1]
+
+    async def session_for(
+        self,
+        role: Role = Role.OWNER,
+        *,
+        ago: timedelta = timedelta(),
+        device: str = "device",
+        account: str | None = None,
+    ) -> tuple[Session, str]:
+        """A session of a member, opened without any password, and its access token."""
+        member, container = await self.member(role, account), self.container
+        at = container.clock()() - ago
+        session, _ = opened(self.practice_id, container.ids()(), member, device, at, container.chance()(64))
+        async with container.uow() as uow:
+            await uow.sessions.add(session)
+            await uow.commit()
+        return session, container.tokens().issue(session, at)[0]
+
+    async def left(self, account: str) -> None:
+        """Someone's membership is over, by whatever way; what they hold is not touched."""
+        await self.container.database().pool.execute(
+            "UPDATE memberships SET ended_at = now() WHERE practice_id = $1 AND account_id = $2",
+            self.practice_id,
+            account,
+        )
 
     async def rows(self) -> int:
         """How much this practice ever wrote: versions, conflicts, policies, and the entries that declare versions."""
@@ -99,6 +158,27 @@ class Clinic:
             " + (SELECT count(*) FROM audit_entries WHERE practice_id = $1 AND hash IS NOT NULL)"
         )
         return await self.container.database().pool.fetchval(count, self.practice_id)
+
+    async def people(self) -> str:
+        """Everything about the practice and who belongs to it, wherever they are logged in, as one text to compare."""
+        mine = "account_id IN (SELECT account_id FROM memberships WHERE practice_id = $1)"
+        key = "SELECT email_key FROM accounts JOIN memberships ON account_id = id WHERE practice_id = $1"
+        tables = {
+            "practices": "id = $1",
+            "memberships": "practice_id = $1",
+            "invitations": "practice_id = $1",
+            "emergencies": "practice_id = $1",
+            "sessions": mine,
+            "accounts": mine.replace("account_id IN", "id IN"),
+            "one_time_codes": f"email_key IN ({key})",
+        }
+        texts = " UNION ALL ".join(f"SELECT {table}::text AS row FROM {table} WHERE {of}" for table, of in tables.items())
+        together = f"SELECT string_agg(row, ' ' ORDER BY row) FROM ({texts}) AS everything"
+        return await self.container.database().pool.fetchval(together, self.practice_id)
+
+    async def written(self) -> tuple[int, str]:
+        """What must be as it was after everything that was refused."""
+        return await self.rows(), await self.people()
 
 
 NewClinic = Callable[[], Awaitable[Clinic]]
@@ -124,3 +204,10 @@ def refused(answer: httpx.Response, status: int, code: str, field: object = None
 def fields_of(error: dict[str, Any]) -> list[str]:
     """Every field that a refusal complains about, in its order."""
     return [wrong["field"] for wrong in error["context"]["errors"]]
+
+
+def code_in(letter: Letter) -> str:
+    """The code that a letter brings, as it is printed."""
+    found = re.search(r"^ {4}(\S.*)$", letter.text, re.MULTILINE)
+    assert found, letter.subject
+    return found[1]

@@ -1,39 +1,54 @@
 """The application in process, on the real database; a clinic of its own for each test."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+import io
+import json
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from argon2 import PasswordHasher
+import structlog
 from dependency_injector import providers
 from litestar import Litestar
 
 from heallog import bootstrap, config
+from heallog.adapters import logs
+from heallog.adapters.mail import MemoryMail
 from heallog.adapters.security import Argon2Passwords
+from heallog.adapters.world import clock
 
 from .clinic import PASSWORD, Clinic, NewClinic
+from .people import Clock, House, NewHouse
 
 
 class QuickPasswords(Argon2Passwords):
     """argon2id as it is, but at a cost that hundreds of clinics can pay."""
 
     def __init__(self) -> None:
-        super().__init__()
-        self._hasher = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
-        self._nobody = self._hasher.hash("nobody")
+        super().__init__(passes=1, mebibytes=8, lanes=1)
 
 
 @pytest.fixture(scope="session")
 def container(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[bootstrap.Container]:
     """The real container over the test database; only hashing passwords is cheaper."""
     folder: Path = tmp_path_factory.mktemp("data")
-    settings = config.Settings(database_url=database_url, data_dir=folder, seal_every=3600, _env_file=None)
+    settings = config.Settings(
+        database_url=database_url,
+        data_dir=folder,
+        seal_every=3600,
+        rate_limits=False,
+        # Every test comes from the same address.
+        login_tries_per_address=1_000_000,
+        _env_file=None,
+    )
     wired = bootstrap.container(settings)
-    with wired.passwords.override(providers.Singleton(QuickPasswords)):
+    with (
+        wired.passwords.override(providers.Singleton(QuickPasswords)),
+        wired.mail.override(providers.Singleton(MemoryMail)),
+    ):
         yield wired
 
 
@@ -92,3 +107,58 @@ async def clinic(new_clinic: NewClinic) -> Clinic:
 async def document(client: httpx.AsyncClient) -> dict[str, Any]:
     """The OpenAPI document as a client gets it."""
     return (await client.get("/schema/openapi.json")).json()
+
+
+# -- other servers ------------------------------------------------------------------------------------------------
+
+
+def beside(container: bootstrap.Container, settings: dict[str, Any]) -> tuple[bootstrap.Container, Clock]:
+    """A second house over the same database and post, with a clock and settings of its own."""
+    wired, still = bootstrap.container(container.settings().model_copy(update=settings)), Clock(clock())
+    wired.clock.override(providers.Object(still))
+    for shared in ("database", "passwords", "mail"):
+        getattr(wired, shared).override(providers.Object(getattr(container, shared)()))
+    return wired, still
+
+
+@asynccontextmanager
+async def served(container: bootstrap.Container, still: Clock, address: str = "127.0.0.1") -> AsyncIterator[House]:
+    """Requests from an address into an application whose database is open already."""
+    app = bootstrap.http_app(container)
+    transport = httpx.ASGITransport(app=app, raise_app_exceptions=False, client=(address, 1))
+    async with httpx.AsyncClient(transport=transport, base_url="http://heallog.test") as opened:
+        yield House(opened, container, still, app)
+
+
+@pytest.fixture
+async def another(client: httpx.AsyncClient, container: bootstrap.Container) -> AsyncIterator[NewHouse]:
+    """Makes further servers over the same database, each with its own clock and settings."""
+    async with AsyncExitStack() as stack:
+
+        async def make(address: str = "127.0.0.1", **settings: Any) -> House:
+            return await stack.enter_async_context(served(*beside(container, settings), address))
+
+        yield make
+
+
+@pytest.fixture(scope="session")
+async def only_house(client: httpx.AsyncClient, container: bootstrap.Container) -> AsyncIterator[House]:
+    async with served(*beside(container, {})) as house:
+        yield house
+
+
+@pytest.fixture
+def house(only_house: House) -> House:
+    """A second server over the same database, whose clock stands still at the time that it is."""
+    only_house.clock.now = clock()
+    return only_house
+
+
+@pytest.fixture
+def log() -> Iterator[Callable[[], list[dict[str, Any]]]]:
+    """What would have been logged so far, by the real configuration, line by line."""
+    before, lines = structlog.get_config(), io.StringIO()
+    logs.configure("debug")
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(lines), cache_logger_on_first_use=False)
+    yield lambda: [json.loads(line) for line in lines.getvalue().splitlines()]
+    structlog.configure(**before)

@@ -13,7 +13,9 @@ PAIRS = 100
 
 @pytest.fixture
 async def house(database_url, tmp_path):
-    wired = bootstrap.container(config.Settings(database_url=database_url, data_dir=tmp_path, _env_file=None))
+    wired = bootstrap.container(
+        config.Settings(database_url=database_url, data_dir=tmp_path, rate_limits=False, _env_file=None)
+    )
     app = bootstrap.http_app(wired)
     over = httpx.ASGITransport(app, raise_app_exceptions=False)
     await wired.database().open()
@@ -26,7 +28,7 @@ async def house(database_url, tmp_path):
         }
         registered = await wired.accounts().register(fields)
         actor = Actor(registered.account.id, registered.practice.id, Role.OWNER, "session", "device")
-        client.headers["Authorization"] = f"Bearer {wired.tokens().issue(actor, wired.clock()()).access_token}"
+        client.headers["Authorization"] = f"Bearer {registered.tokens.access_token}"
         yield wired, client, actor
     await wired.database().close()
 

@@ -32,7 +32,7 @@ def kill_everything(process: subprocess.Popen[bytes]) -> None:
 def start(folder: Path, port: int) -> subprocess.Popen[bytes]:
     process = subprocess.Popen(
         [sys.executable, "-m", "heallog", "serve", "--port", str(port)],
-        env={**os.environ, "HEALLOG_DATA_DIR": str(folder), "HEALLOG_LOG_LEVEL": "error"},
+        env={**os.environ, "HEALLOG_DATA_DIR": str(folder), "HEALLOG_LOG_LEVEL": "error", "HEALLOG_RATE_LIMITS": "off"},
         stdout=subprocess.DEVNULL,
         cwd=folder.parent,
     )

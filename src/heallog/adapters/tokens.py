@@ -1,8 +1,7 @@
-"""Access tokens: signed JWTs. Here they are written, and here alone they are read; what comes out is an `Actor`."""
+"""Access tokens: signed JWTs. Here they are written, and here alone they are read; what comes out is a `Bearer`."""
 
 import hashlib
 import hmac
-import secrets
 from base64 import urlsafe_b64encode
 from collections.abc import Sequence
 from datetime import datetime
@@ -12,9 +11,8 @@ import jwt
 import msgspec
 
 from heallog.application.ports.world import Clock
-from heallog.domain.access import Actor, Role
 from heallog.domain.errors import NotAuthenticated, TokenExpired
-from heallog.domain.sessions import ACCESS_TOKEN_LIFE, AccessToken
+from heallog.domain.sessions import ACCESS_TOKEN_LIFE, Bearer, Session
 
 ALGORITHM = "HS256"
 TYPE = "at+jwt"
@@ -38,7 +36,6 @@ class _Claims(msgspec.Struct, frozen=True):
     sub: _Text
     sid: _Text
     prc: _Text
-    rol: Role
     dev: _Text
     nbf: int = 0
 
@@ -47,9 +44,14 @@ _CLAIMS = msgspec.json.Decoder(_Claims)
 _SIGNED = jwt.PyJWS(algorithms=[ALGORITHM])
 
 
+def derived(secret: str, label: str) -> bytes:
+    """A key for one thing alone: nobody who learns one of them learns the secret, or another."""
+    return hmac.digest(secret.encode(), f"heallog {label}".encode(), "sha256")
+
+
 def signing_key(secret: str) -> bytes:
-    """The key of access tokens alone: whatever else the secret will be used for derives another one."""
-    return hmac.digest(secret.encode(), b"heallog access token", "sha256")
+    """The key of access tokens."""
+    return derived(secret, "access token")
 
 
 def key_id(key: bytes) -> str:
@@ -59,7 +61,9 @@ def key_id(key: bytes) -> str:
 
 
 class JwtAccessTokens:
-    """The claims are the actor. The first secret signs; tokens of the others are still read, while keys change."""
+    """The claims say whose session it is, and nothing of rights: those are asked for at each request.
+
+    The first secret signs; tokens of the others are still read, while keys change."""
 
     def __init__(self, secret_keys: Sequence[str], clock: Clock) -> None:
         keys = [signing_key(secret) for secret in secret_keys]
@@ -67,30 +71,31 @@ class JwtAccessTokens:
         self._keys = {_signed({}, key).partition(".")[0]: key for key in keys}
         self._clock = clock
 
-    def issue(self, actor: Actor, now: datetime) -> AccessToken:
-        issued = int(now.timestamp())
+    def issue(self, session: Session, at: datetime) -> tuple[str, int]:
+        issued = int(at.timestamp())
+        life = min(LIFE, int(session.expires_at.timestamp()) - issued)
         claims = {
             "iss": ISSUER,
             "aud": AUDIENCE,
-            "jti": secrets.token_urlsafe(16),
+            # One token per generation of a session: the answer to a repeated refresh is the same to the byte.
+            "jti": f"{session.id}.{session.generation}",
             "iat": issued,
-            "exp": issued + LIFE,
-            "sub": actor.account_id,
-            "sid": actor.session_id,
-            "prc": actor.practice_id,
-            "rol": actor.role,
-            "dev": actor.device_id,
+            "exp": issued + life,
+            "sub": session.account_id,
+            "sid": session.id,
+            "prc": session.practice_id,
+            "dev": session.device_id,
         }
-        return AccessToken(_signed(claims, self._key), LIFE)
+        return _signed(claims, self._key), life
 
-    def read(self, token: str, request_id: str) -> Actor:
+    def read(self, token: str) -> Bearer:
         claims = self._claims(token)
         now = self._clock().timestamp()
         if max(claims.iat, claims.nbf) > now + LEEWAY or not 0 < claims.exp - claims.iat <= LIFE:
             raise _invalid()
         if claims.exp <= now - LEEWAY:
-            raise TokenExpired("the access token has expired; log in again")
-        return Actor(claims.sub, claims.prc, claims.rol, claims.sid, claims.dev, request_id)
+            raise TokenExpired("the access token has expired; refresh it, or log in again")
+        return Bearer(claims.sub, claims.prc, claims.sid, claims.dev)
 
     def _claims(self, token: str) -> _Claims:
         """What was signed. A header is compared, never interpreted: it is one that we write, to the byte, or none."""

@@ -1,5 +1,6 @@
 """The system's clock, time-ordered ids, and whoever listens to events: the log."""
 
+import secrets
 from dataclasses import asdict
 from datetime import UTC, datetime
 
@@ -17,6 +18,10 @@ def clock() -> datetime:
 
 def new_id() -> str:
     return str(uuid7())
+
+
+def chance(size: int) -> bytes:
+    return secrets.token_bytes(size)
 
 
 class EventLog:

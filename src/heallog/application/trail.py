@@ -12,7 +12,7 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 from heallog.application.ports.audit import Trail
 from heallog.application.ports.world import Clock, Ids
 from heallog.domain.access import Actor
-from heallog.domain.audit import noted
+from heallog.domain.audit import AuditEntry, noted
 from heallog.domain.errors import DomainError, HeldBack, InvalidFields, MalformedJson, Unavailable, VersionRequired
 from heallog.domain.versions import Head, Version
 
@@ -62,6 +62,10 @@ class Books:
     async def started(self, actor: Actor, action: str) -> None:
         """Work that leaves entries of its own as it goes."""
         await self._trail.record(noted(self._ids(), self._clock(), actor, action))
+
+    async def turned_away(self, entry: AuditEntry) -> None:
+        """Someone who could not show who they are. The entry belongs to no practice where they named no account."""
+        await self._trail.record(entry)
 
     async def refused(
         self, actor: Actor, action: str, code: str, *, thing_id: str | None = None, patient_id: str | None = None

@@ -60,7 +60,7 @@ def noted(
         entry_id,
         at,
         actor.account_id,
-        actor.role,
+        actor.capacity,
         actor.session_id,
         actor.device_id,
         actor.request_id,
@@ -74,6 +74,15 @@ def noted(
         (),
         None,
         subjects,
+    )
+
+
+def operated(
+    entry_id: str, at: datetime, practice_id: str, action: str, thing_id: str | None = None, reason: str | None = None
+) -> AuditEntry:
+    """The entry of what the operator of the installation did, on the command line: no account of a practice."""
+    return AuditEntry(
+        practice_id, entry_id, at, "", "operator", "", "", "", action, "done", thing_id=thing_id, reason=reason
     )
 
 
@@ -107,7 +116,7 @@ def done(
         id=entry_id,
         at=version.received_at,
         account_id=actor.account_id,
-        role=actor.role,
+        role=actor.capacity,
         session_id=actor.session_id,
         device_id=actor.device_id,
         request_id=actor.request_id,

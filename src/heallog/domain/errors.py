@@ -73,6 +73,60 @@ class InvalidCredentials(DomainError):
     code = "INVALID_CREDENTIALS"
 
 
+class SessionEnded(DomainError):
+    """A token of a session that is over: logged out, revoked, expired, or replayed."""
+
+    code = "SESSION_ENDED"
+
+
+class OtpRequired(DomainError):
+    """The password is right; the account asks for its second factor too."""
+
+    code = "OTP_REQUIRED"
+
+
+class OtpInvalid(DomainError):
+    """The second factor is wrong, or was used before."""
+
+    code = "OTP_INVALID"
+
+
+class CodeInvalid(DomainError):
+    """A code from a mail that is wrong, used, too old, or tried too often; which of them is never said."""
+
+    code = "CODE_INVALID"
+
+
+class AccountLocked(DomainError):
+    """Too many wrong tries; `context["retry_after"]` is how many seconds to wait. Known and unknown accounts alike."""
+
+    code = "ACCOUNT_LOCKED"
+
+
+class RateLimited(DomainError):
+    """Too many requests; `context["retry_after"]` says how many seconds to wait."""
+
+    code = "RATE_LIMITED"
+
+
+class EmailNotVerified(DomainError):
+    """The account has to verify its e-mail address first."""
+
+    code = "EMAIL_NOT_VERIFIED"
+
+
+class ProRequired(DomainError):
+    """The practice's plan does not give this."""
+
+    code = "PRO_REQUIRED"
+
+
+class LastOwner(DomainError):
+    """A practice keeps at least one owner."""
+
+    code = "LAST_OWNER"
+
+
 class Forbidden(DomainError):
     """Who you are is known; the role does not allow this."""
 

@@ -32,4 +32,23 @@ class LoggedIn:
     session_id: str
 
 
-Event = ContributionCommitted | AccountRegistered | LoggedIn
+@dataclass(frozen=True, slots=True)
+class SessionClosed:
+    """A session ended before its time. `ending` says why; `replayed` means that a refresh token was copied."""
+
+    practice_id: str
+    account_id: str
+    session_id: str
+    ending: str
+
+
+@dataclass(frozen=True, slots=True)
+class GlassBroken:
+    """Someone may do more than their role lets them, for a while."""
+
+    practice_id: str
+    account_id: str
+    emergency_id: str
+
+
+Event = ContributionCommitted | AccountRegistered | LoggedIn | SessionClosed | GlassBroken

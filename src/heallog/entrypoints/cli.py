@@ -4,7 +4,6 @@ import asyncio
 import json
 import sys
 from dataclasses import asdict
-from getpass import getpass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,8 +15,8 @@ from heallog.application.imports import Report
 from heallog.application.ledger import Proof
 from heallog.domain.access import Actor, Role
 from heallog.domain.errors import DomainError
-from heallog.entrypoints import cli_audit
-from heallog.entrypoints.house import FAILED, House, find_practice, progress, with_services
+from heallog.entrypoints import cli_audit, cli_people
+from heallog.entrypoints.house import FAILED, House, find_practice, progress
 
 IN_PART = 3
 
@@ -36,7 +35,8 @@ def create_cli(house: House, version: str, expected: tuple[type[Exception], ...]
     app.command(_import(house))
     app.command(cli_audit.commands(house))
     app.command(_config(house))
-    app.command(_user(house))
+    app.command(cli_people.users(house))
+    app.command(cli_people.practices(house))
 
     @app.command
     def serve(
@@ -285,7 +285,7 @@ def _print_report(report: Report) -> None:
         console.print(f"… and {report.refused - len(report.refusals):,} more", markup=False)
 
 
-# -- config, user -------------------------------------------------------------------------------------------------
+# -- config -------------------------------------------------------------------------------------------------
 
 
 def _config(house: House) -> App:
@@ -301,54 +301,5 @@ def _config(house: House) -> App:
         """
         for name, value in house.settings():
             print(f"{name}={value}")
-
-    return app
-
-
-def _user(house: House) -> App:
-    app = App(name="user", help="People who can log in.")
-
-    @app.command
-    def create(
-        email: str,
-        *,
-        name: str,
-        practice: str | None = None,
-        new_practice: str | None = None,
-        role: Role = Role.CLINICIAN,
-        password_stdin: bool = False,
-    ) -> None:
-        """Make an account: a member of a practice, or the owner of a new one. The password is asked for.
-
-        For example:
-
-        - `heallog user create ada@example.org --name "Ada Obi" --new-practice Hillside`
-        - `heallog user create ben@example.org --name "Ben Ito" --practice Hillside --role assistant`
-
-        Parameters
-        ----------
-        email: The address to log in with.
-        name: The person's name.
-        practice: The practice to join, by id or name. Needed where there are several.
-        new_practice: The name of a new practice to own.
-        role: What the member is: owner, clinician, assistant, auditor.
-        password_stdin: Read the password from standard input instead of asking.
-        """
-        password = sys.stdin.readline().rstrip("\n") if password_stdin else getpass("password: ")
-
-        async def work(services: Any) -> str:
-            accounts = services.accounts()
-            if new_practice is not None:
-                fields = {"email": email, "password": password, "name": name, "practice_name": new_practice}
-                registered = await accounts.register(fields)
-                return f"{email} owns {registered.practice.name} ({registered.practice.id})"
-            async with services.uow() as uow:
-                chosen = await find_practice(uow, practice)
-            await accounts.join(chosen.id, role, email, password, name)
-            return f"{email} is {role} in {chosen.name} ({chosen.id})"
-
-        with house.database() as url:
-            house.upgrade(url, "head")
-            print(asyncio.run(with_services(house, url, work)))
 
     return app

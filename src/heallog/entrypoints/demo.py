@@ -79,7 +79,7 @@ async def _people(services: Any) -> Actor:
     email, name, _ = PEOPLE[0]
     owner = await _owner(services)
     if owner is None:
-        await accounts.register({"email": email, "password": PASSWORD, "name": name, "practice_name": PRACTICE})
+        await accounts.found({"email": email, "password": PASSWORD, "name": name, "practice_name": PRACTICE})
         owner = await _owner(services)
     if owner is None:
         raise ValueError(f"{email} is registered, but owns no practice")

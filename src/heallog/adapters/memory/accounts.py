@@ -1,5 +1,6 @@
 """Accounts in memory."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from heallog.adapters.memory.store import ConstraintViolated, Overlay
@@ -28,3 +29,17 @@ class AccountRepository:
     async def get(self, account_id: str) -> Account | None:
         account = self._tables.accounts.get(account_id)
         return None if account is None else replace(account)
+
+    async def lock(self, account_id: str) -> Account | None:
+        return await self.get(account_id)
+
+    async def sealed(self) -> Sequence[str]:
+        return sorted(account.id for account in self._tables.accounts.values() if account.totp is not None)
+
+    async def put(self, account: Account) -> None:
+        with self._tables.writing():
+            known = self._tables.accounts.get(account.id)
+            if known is not None:
+                self._tables.accounts[account.id] = replace(
+                    account, email=known.email, email_key=known.email_key, created_at=known.created_at
+                )

@@ -12,11 +12,13 @@ from datetime import datetime
 
 from heallog.domain.accounts import Account
 from heallog.domain.audit import AuditEntry, Seal
+from heallog.domain.codes import OneTimeCode
 from heallog.domain.conflicts import Conflict
 from heallog.domain.patients import SearchKey
 from heallog.domain.policies import Setting
-from heallog.domain.practices import Membership, Practice
+from heallog.domain.practices import Emergency, Invitation, Membership, Practice
 from heallog.domain.sessions import Session
+from heallog.domain.tries import Tries
 from heallog.domain.versions import Head, Version
 
 InPractice = tuple[str, str]
@@ -70,7 +72,13 @@ class Tables:
     """The account of each e-mail key."""
     practices: MutableMapping[str, Practice] = field(default_factory=dict)
     memberships: MutableMapping[InPractice, Membership] = field(default_factory=dict)
-    sessions: MutableMapping[InPractice, Session] = field(default_factory=dict)
+    invitations: MutableMapping[InPractice, Invitation] = field(default_factory=dict)
+    emergencies: MutableMapping[InPractice, Emergency] = field(default_factory=dict)
+    sessions: MutableMapping[InPractice, Session | None] = field(default_factory=dict)
+    """None where one was: an overlay can lay nothing over a row but another one."""
+    codes: MutableMapping[tuple[str, str], OneTimeCode | None] = field(default_factory=dict)
+    """By e-mail key and id."""
+    tries: MutableMapping[str, Tries | None] = field(default_factory=dict)
     patients: MutableMapping[InPractice, PatientRow] = field(default_factory=dict)
     records: MutableMapping[InPractice, RecordRow] = field(default_factory=dict)
     versions: MutableMapping[Thing, tuple[Version, ...]] = field(default_factory=dict)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Self
 
 from heallog.adapters.memory import audit
 from heallog.adapters.memory.accounts import AccountRepository
+from heallog.adapters.memory.codes import CodeRepository
 from heallog.adapters.memory.conflicts import ConflictRepository
 from heallog.adapters.memory.patients import PatientRepository
 from heallog.adapters.memory.policies import PolicyRepository
@@ -13,6 +14,7 @@ from heallog.adapters.memory.practices import PracticeRepository
 from heallog.adapters.memory.records import RecordRepository
 from heallog.adapters.memory.sessions import SessionRepository
 from heallog.adapters.memory.store import Overlay, Store
+from heallog.adapters.memory.tries import TriesRepository
 from heallog.adapters.memory.versions import VersionReads
 from heallog.application.ports.world import Ears
 from heallog.domain.audit import AuditEntry
@@ -28,6 +30,8 @@ class MemoryUnitOfWork:
     accounts: AccountRepository
     practices: PracticeRepository
     sessions: SessionRepository
+    codes: CodeRepository
+    tries: TriesRepository
     conflicts: ConflictRepository
     policies: PolicyRepository
 
@@ -48,6 +52,8 @@ class MemoryUnitOfWork:
         self.accounts = AccountRepository(tables)
         self.practices = PracticeRepository(tables)
         self.sessions = SessionRepository(tables)
+        self.codes = CodeRepository(tables)
+        self.tries = TriesRepository(tables)
         self.conflicts = ConflictRepository(tables)
         self.policies = PolicyRepository(tables)
         return self

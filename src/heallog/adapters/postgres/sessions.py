@@ -1,26 +1,182 @@
-"""Sessions in PostgreSQL."""
+"""Sessions in PostgreSQL, who their holders are now, and whose access tokens are worth nothing any more."""
 
-from sqlalchemy import ForeignKeyConstraint, PrimaryKeyConstraint, Table, bindparam, insert
+from collections.abc import Awaitable, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
 
-from heallog.adapters.postgres.database import Executor, Statement
-from heallog.adapters.postgres.schema import identifier, metadata, moment
-from heallog.domain.sessions import Session
+from sqlalchemy import (
+    Column,
+    ForeignKeyConstraint,
+    Integer,
+    LargeBinary,
+    PrimaryKeyConstraint,
+    Table,
+    Text,
+    bindparam,
+    delete,
+    func,
+    insert,
+    literal,
+    select,
+    update,
+)
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.dialects.postgresql import insert as upsert
+
+from heallog.adapters.gathering import Gathered
+from heallog.adapters.postgres.accounts import accounts
+from heallog.adapters.postgres.codes import one_time_codes
+from heallog.adapters.postgres.database import Executor, Row, Statement
+from heallog.adapters.postgres.practices import emergencies, memberships, practices
+from heallog.adapters.postgres.schema import ID, TIME, identifier, metadata, moment
+from heallog.adapters.postgres.tries import tries
+from heallog.application.ports.world import Clock
+from heallog.domain.access import Plan, Role
+from heallog.domain.sessions import Bearer, Ending, Session, Standing
 
 sessions = Table(
     "sessions",
     metadata,
     identifier("practice_id"),
     identifier("id"),
-    identifier("account_id"),
+    identifier("account_id", index=True),
     identifier("device_id"),
     moment("created_at"),
     moment("expires_at"),
+    moment("refreshed_at"),
+    Column("generation", Integer, nullable=False),
+    Column("token_hash", LargeBinary, nullable=False),
+    Column("family", LargeBinary, nullable=False),
+    moment("ended_at", nullable=True),
+    Column("ending", Text),
     PrimaryKeyConstraint("practice_id", "id"),
     ForeignKeyConstraint(["practice_id", "account_id"], ["memberships.practice_id", "memberships.account_id"]),
 )
 
+revoked_tokens = Table(
+    "revoked_tokens",
+    metadata,
+    identifier("practice_id"),
+    identifier("session_id"),
+    moment("expires_at"),
+    PrimaryKeyConstraint("practice_id", "session_id"),
+)
+
 _COLUMNS = tuple(column.name for column in sessions.c)
-ADD = Statement(insert(sessions).values({c.name: bindparam(c.name, type_=c.type) for c in sessions.c}))
+_CHANGING = ("expires_at", "refreshed_at", "generation", "token_hash", "ended_at", "ending")
+_VALUES = {c.name: bindparam(f"new_{c.name}", type_=c.type) for c in sessions.c}
+_THIS = (sessions.c.practice_id == _VALUES["practice_id"], sessions.c.id == _VALUES["id"])
+
+ADD = Statement(insert(sessions).values(_VALUES))
+PUT = Statement(update(sessions).where(*_THIS).values({name: _VALUES[name] for name in _CHANGING}))
+LOCK = Statement(select(sessions).where(*_THIS).with_for_update())
+_LIVE = (
+    select(sessions)
+    .where(sessions.c.ended_at.is_(None), sessions.c.expires_at > bindparam("now", type_=TIME))
+    .order_by(sessions.c.created_at.desc(), sessions.c.id.desc())
+    .with_for_update()
+)
+LIVE = Statement(_LIVE)
+OF_ACCOUNT = Statement(
+    _LIVE.where(
+        sessions.c.account_id == bindparam("account", type_=ID),
+        sessions.c.practice_id == func.coalesce(bindparam("practice", type_=ID), sessions.c.practice_id),
+    )
+)
+
+
+def _given() -> Any:
+    """Pairs of practice and session, out of two arrays."""
+    arrays = func.unnest(bindparam("practices", type_=ARRAY(ID)), bindparam("sessions", type_=ARRAY(ID)))
+    return arrays.table_valued("practice_id", "session_id").render_derived(name="given")
+
+
+def _standing() -> Statement:
+    given = _given()
+    until = (
+        select(func.max(emergencies.c.until))
+        .where(
+            emergencies.c.practice_id == sessions.c.practice_id,
+            emergencies.c.account_id == sessions.c.account_id,
+            emergencies.c.closed_at.is_(None),
+        )
+        .scalar_subquery()
+    )
+    return Statement(
+        select(
+            sessions.c.practice_id,
+            sessions.c.id,
+            sessions.c.account_id,
+            sessions.c.device_id,
+            sessions.c.expires_at,
+            memberships.c.role,
+            practices.c.plan,
+            accounts.c.verified_at.is_not(None).label("verified"),
+            until.label("emergency_until"),
+        )
+        .select_from(given)
+        .join(sessions, (sessions.c.practice_id == given.c.practice_id) & (sessions.c.id == given.c.session_id))
+        .join(
+            memberships,
+            (memberships.c.practice_id == sessions.c.practice_id) & (memberships.c.account_id == sessions.c.account_id),
+        )
+        .join(accounts, accounts.c.id == sessions.c.account_id)
+        .join(practices, practices.c.id == sessions.c.practice_id)
+        .where(sessions.c.ended_at.is_(None), memberships.c.ended_at.is_(None))
+    )
+
+
+STANDING = _standing()
+
+
+def _deletion(table: Table, over: Any) -> Statement:
+    gone = delete(table).where(over < bindparam("before", type_=TIME)).returning(literal(1).label("one")).cte("gone")
+    return Statement(select(func.count()).select_from(gone))
+
+
+SWEEP = (
+    _deletion(sessions, func.coalesce(sessions.c.ended_at, sessions.c.expires_at)),
+    _deletion(one_time_codes, one_time_codes.c.expires_at),
+    _deletion(tries, tries.c.last_at),
+    _deletion(revoked_tokens, revoked_tokens.c.expires_at),
+)
+
+
+def _revoke() -> Statement:
+    given = _given()
+    rows = select(given.c.practice_id, given.c.session_id, bindparam("until", type_=TIME))
+    made = upsert(revoked_tokens).from_select(["practice_id", "session_id", "expires_at"], rows)
+    later = func.greatest(revoked_tokens.c.expires_at, made.excluded.expires_at)
+    return Statement(
+        made.on_conflict_do_update(index_elements=["practice_id", "session_id"], set_={"expires_at": later})
+    )
+
+
+def _revoked() -> Statement:
+    given = _given()
+    return Statement(
+        select(given.c.practice_id, given.c.session_id)
+        .select_from(given)
+        .join(
+            revoked_tokens,
+            (revoked_tokens.c.practice_id == given.c.practice_id) & (revoked_tokens.c.session_id == given.c.session_id),
+        )
+        .where(revoked_tokens.c.expires_at > bindparam("now", type_=TIME))
+    )
+
+
+REVOKE = _revoke()
+REVOKED = _revoked()
+
+
+def _session(row: Row) -> Session | None:
+    if row is None:
+        return None
+    return Session(**dict(row) | {"ending": Ending(row["ending"]) if row["ending"] else None})
+
+
+def _values(session: Session) -> dict[str, object]:
+    return {f"new_{name}": getattr(session, name) for name in _COLUMNS}
 
 
 class SessionRepository:
@@ -28,4 +184,72 @@ class SessionRepository:
         self._executor = executor
 
     async def add(self, session: Session) -> None:
-        await self._executor.fetch(ADD, **{name: getattr(session, name) for name in _COLUMNS})
+        await self._executor.fetch(ADD, **_values(session))
+
+    async def lock(self, practice_id: str, session_id: str) -> Session | None:
+        return _session(await self._executor.row(LOCK, new_practice_id=practice_id, new_id=session_id))
+
+    async def put(self, session: Session) -> None:
+        await self._executor.fetch(PUT, **_values(session))
+
+    async def of_account(self, account_id: str, now: datetime, practice_id: str | None = None) -> Sequence[Session]:
+        rows = await self._executor.fetch(OF_ACCOUNT, account=account_id, practice=practice_id, now=now)
+        return [session for row in rows if (session := _session(row))]
+
+    async def live(self, now: datetime) -> Sequence[Session]:
+        return [session for row in await self._executor.fetch(LIVE, now=now) if (session := _session(row))]
+
+    async def sweep(self, before: datetime) -> int:
+        return sum([(await self._executor.row(statement, before=before))[0] for statement in SWEEP])
+
+
+class SessionReads:
+    """Asked by every request: questions of concurrent ones go together."""
+
+    def __init__(self, executor: Executor) -> None:
+        self._executor = executor
+        self._gathered = Gathered(self._ask)
+
+    def standing(self, bearer: Bearer) -> Awaitable[Standing | None]:
+        return self._gathered((bearer.practice_id, bearer.session_id))
+
+    async def _ask(self, asked: Sequence[tuple[str, str]]) -> Sequence[Standing | None]:
+        rows = await self._executor.fetch(STANDING, **_arrays(asked))
+        found = {(row[0], row[1]): _holder(row) for row in rows}
+        return [found.get(pair) for pair in asked]
+
+
+def _holder(row: Row) -> Standing:
+    account_id, device_id, expires_at, role, plan, verified, emergency_until = row[2:]
+    return Standing(account_id, device_id, expires_at, Role(role), Plan(plan), verified, emergency_until)
+
+
+def _arrays(pairs: Sequence[tuple[str, str]]) -> dict[str, list[str]]:
+    pairs = list(dict.fromkeys(pairs))
+    return {"practices": [practice for practice, _ in pairs], "sessions": [session for _, session in pairs]}
+
+
+class PostgresTokenBlacklist:
+    """Survives a restart of everything: the default, where there is no Redis."""
+
+    def __init__(self, executor: Executor, clock: Clock) -> None:
+        self._executor = executor
+        self._clock = clock
+        self._gathered = Gathered(self._ask)
+
+    async def revoke(self, sessions: Sequence[tuple[str, str]], until: datetime) -> None:
+        # In one order always: of two that revoke the same sessions neither waits for the other in a circle.
+        await self._executor.fetch(REVOKE, **_arrays(sorted(sessions)), until=until)
+
+    def revoked(self, practice_id: str, session_id: str) -> Awaitable[bool]:
+        return self._gathered((practice_id, session_id))
+
+    async def _ask(self, asked: Sequence[tuple[str, str]]) -> Sequence[bool]:
+        found = {tuple(row) for row in await self._executor.fetch(REVOKED, **_arrays(asked), now=self._clock())}
+        return [pair in found for pair in asked]
+
+
+if TYPE_CHECKING:
+    from heallog.application.ports.sessions import TokenBlacklist
+
+    _: type[TokenBlacklist] = PostgresTokenBlacklist

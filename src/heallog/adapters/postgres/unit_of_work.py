@@ -9,6 +9,7 @@ from sqlalchemy import BigInteger, Text, bindparam, func, select
 
 from heallog.adapters.postgres import audit
 from heallog.adapters.postgres.accounts import AccountRepository
+from heallog.adapters.postgres.codes import CodeRepository
 from heallog.adapters.postgres.conflicts import ConflictRepository
 from heallog.adapters.postgres.database import Database, Statement, Transaction
 from heallog.adapters.postgres.patients import PatientRepository
@@ -17,6 +18,7 @@ from heallog.adapters.postgres.practices import PracticeRepository
 from heallog.adapters.postgres.records import RecordRepository
 from heallog.adapters.postgres.schema import metadata
 from heallog.adapters.postgres.sessions import SessionRepository
+from heallog.adapters.postgres.tries import TriesRepository
 from heallog.adapters.postgres.versions import VersionReads
 from heallog.application.ports.world import Ears
 from heallog.domain.audit import AuditEntry
@@ -41,6 +43,8 @@ class PostgresUnitOfWork:
     accounts: AccountRepository
     practices: PracticeRepository
     sessions: SessionRepository
+    codes: CodeRepository
+    tries: TriesRepository
     conflicts: ConflictRepository
     policies: PolicyRepository
 
@@ -67,6 +71,8 @@ class PostgresUnitOfWork:
         self.accounts = AccountRepository(transaction)
         self.practices = PracticeRepository(transaction)
         self.sessions = SessionRepository(transaction)
+        self.codes = CodeRepository(transaction)
+        self.tries = TriesRepository(transaction)
         self.conflicts = ConflictRepository(transaction)
         self.policies = PolicyRepository(transaction)
         return self

@@ -5,12 +5,14 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from heallog.application.ports.accounts import AccountRepository
+from heallog.application.ports.codes import CodeRepository
 from heallog.application.ports.conflicts import ConflictRepository
 from heallog.application.ports.patients import PatientRepository
 from heallog.application.ports.policies import PolicyRepository
 from heallog.application.ports.practices import PracticeRepository
 from heallog.application.ports.records import RecordRepository
 from heallog.application.ports.sessions import SessionRepository
+from heallog.application.ports.tries import TriesRepository
 from heallog.application.ports.versions import VersionReads
 from heallog.domain.audit import AuditEntry
 from heallog.domain.events import Event
@@ -35,6 +37,10 @@ class UnitOfWork(Protocol):
     def policies(self) -> PolicyRepository: ...
     @property
     def sessions(self) -> SessionRepository: ...
+    @property
+    def codes(self) -> CodeRepository: ...
+    @property
+    def tries(self) -> TriesRepository: ...
 
     async def audit(self, entries: Sequence[AuditEntry]) -> None:
         """Add entries that belong to no version (logins, refusals)."""

@@ -16,6 +16,11 @@ class Ids(Protocol):
         """A new id, ordered by time (UUIDv7)."""
 
 
+class Chance(Protocol):
+    def __call__(self, size: int) -> bytes:
+        """Random bytes that nobody can foretell."""
+
+
 class Ears(Protocol):
     """Whoever wants to know what was committed. They must not raise: it is kept already."""
 

@@ -12,7 +12,24 @@ from litestar.middleware import DefineMiddleware
 from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 from uuid_utils import uuid7
 
-from heallog.entrypoints.http import audit, auth, conflicts, health, imports, patients, policies, records
+from heallog.application.sessions import Sessions
+from heallog.entrypoints.http import (
+    accounts,
+    audit,
+    auth,
+    codes,
+    conflicts,
+    credentials,
+    health,
+    imports,
+    limits,
+    patients,
+    policies,
+    practices,
+    records,
+    sessions,
+)
+from heallog.entrypoints.http.callers import locate
 from heallog.entrypoints.http.errors import HANDLERS as ERROR_HANDLERS
 from heallog.entrypoints.http.openapi import configuration, static_file
 
@@ -27,10 +44,11 @@ _SECURITY = [
 
 
 class Envelope:
-    """The outermost layer: a request id in and out, and headers that every answer carries, errors too."""
+    """The outermost layer: where a request comes from, its id in and out, and headers that every answer carries."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, proxies: int = 0) -> None:
         self._app = app
+        self._proxies = proxies
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != ScopeType.HTTP:
@@ -39,6 +57,7 @@ class Envelope:
         given = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
         request_id = given if _REQUEST_ID.fullmatch(given) else str(uuid7()).encode()
         scope["heallog.request_id"] = request_id.decode()  # type: ignore[typeddict-unknown-key]
+        locate(scope, self._proxies)
 
         asks = scope["method"] == "OPTIONS"
         if asks:
@@ -54,7 +73,7 @@ class Envelope:
                 if asks:
                     message["headers"] = [(name, value) for name, value in message["headers"] if name == b"allow"]
                     message["status"] = HTTPStatus.NO_CONTENT
-                headers = [*message["headers"], (b"x-request-id", request_id), *_SECURITY]
+                headers = [*message["headers"], (b"x-request-id", request_id), *_SECURITY, *limits.headers(scope)]
                 if not any(name == b"cache-control" for name, _ in headers):
                     # Records are private: no cache on the way may keep them.
                     headers.append((b"cache-control", b"private, no-cache"))
@@ -65,7 +84,11 @@ class Envelope:
 
 
 HANDLERS = [
-    *auth.HANDLERS,
+    *accounts.HANDLERS,
+    *sessions.HANDLERS,
+    *codes.HANDLERS,
+    *credentials.HANDLERS,
+    *practices.HANDLERS,
     *patients.HANDLERS,
     *records.HANDLERS,
     *conflicts.HANDLERS,
@@ -88,16 +111,22 @@ def _calling(factory: Callable[[], Any]) -> Callable[[], Any]:
 def create_app(
     dependencies: Mapping[str, Callable[[], Any]],
     *,
-    tokens: Callable[[], Any],
+    door: Callable[[], Sessions],
+    rate_limits: Callable[[], limits.Limits | None],
+    proxies: int = 0,
     on_startup: Sequence[Callable[[], Any]] = (),
     on_shutdown: Sequence[Callable[[], Any]] = (),
 ) -> Litestar:
-    """The application. `dependencies` are the container's factories by the names that handlers ask for."""
+    """The application. `dependencies` are the container's factories by the names that handlers ask for.
+
+    `door` admits whoever brings a token; `rate_limits` count, where it gives any; `proxies` of ours stand in front.
+    """
     app = Litestar(
         route_handlers=[*HANDLERS, static_file],
         dependencies={name: Provide(_calling(factory), sync_to_thread=False) for name, factory in dependencies.items()},
         middleware=[
-            DefineMiddleware(auth.authentication(tokens), exclude_from_auth_key="public", exclude=["^/schema(/|$)"])
+            DefineMiddleware(auth.authentication(door), exclude_from_auth_key="public", exclude=["^/schema(/|$)"]),
+            limits.limiting(rate_limits),
         ],
         exception_handlers=ERROR_HANDLERS,
         openapi_config=configuration(),
@@ -107,5 +136,5 @@ def create_app(
         logging_config=None,
         debug=False,
     )
-    app.asgi_handler = Envelope(app.asgi_handler)
+    app.asgi_handler = Envelope(app.asgi_handler, proxies)
     return app

@@ -18,13 +18,19 @@ STATUS: Final[dict[str, int]] = {
     "MALFORMED_JSON": 400,
     "NOT_AUTHENTICATED": 401,
     "TOKEN_EXPIRED": 401,
+    "SESSION_ENDED": 401,
     "INVALID_CREDENTIALS": 401,
+    "OTP_REQUIRED": 401,
+    "OTP_INVALID": 401,
     "FORBIDDEN": 403,
+    "EMAIL_NOT_VERIFIED": 403,
+    "PRO_REQUIRED": 403,
     "NOT_FOUND": 404,
     "DELETED": 404,
     "METHOD_NOT_ALLOWED": 405,
     "ALREADY_EXISTS": 409,
     "EMAIL_TAKEN": 409,
+    "LAST_OWNER": 409,
     "VERSION_CONFLICT": 409,
     "RECORD_SIGNED": 409,
     "WRONG_STATE": 409,
@@ -32,7 +38,10 @@ STATUS: Final[dict[str, int]] = {
     "TOO_LARGE": 413,
     "UNSUPPORTED_MEDIA_TYPE": 415,
     "INVALID_FIELDS": 422,
+    "CODE_INVALID": 422,
+    "ACCOUNT_LOCKED": 423,
     "VERSION_REQUIRED": 428,
+    "RATE_LIMITED": 429,
     "INTERNAL": 500,
     "UNAVAILABLE": 503,
 }
@@ -84,6 +93,8 @@ def answer(error: DomainError, scope: Scope) -> Response[Any]:
         headers["ETag"] = f'"{error.context["version"]}"'
     if status == HTTPStatus.SERVICE_UNAVAILABLE:
         headers["Retry-After"] = "1"
+    if "retry_after" in error.context:
+        headers["Retry-After"] = str(error.context["retry_after"])
     return Response(
         envelope(error.code, error.message, scope, field=error.field, context=error.context),
         status_code=status,

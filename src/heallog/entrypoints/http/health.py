@@ -7,6 +7,7 @@ from litestar import get
 from litestar.di import NamedDependency
 
 from heallog.domain.errors import Unavailable
+from heallog.entrypoints.http.limits import Rate
 from heallog.entrypoints.http.openapi import describes
 
 Ready = Callable[[], Awaitable[bool]]
@@ -20,6 +21,7 @@ _STATUS: dict[str, Any] = {"type": "object", "properties": {"status": {"type": "
     summary="Is the process alive",
     tags=["health"],
     public=True,
+    rate=Rate.NONE,
     sync_to_thread=False,
     **describes(answer=_STATUS),
 )
@@ -33,6 +35,7 @@ def live() -> dict[str, str]:
     summary="Can it work: is the database there",
     tags=["health"],
     public=True,
+    rate=Rate.NONE,
     **describes(answer=_STATUS),
 )
 async def ready(is_ready: NamedDependency[Ready]) -> dict[str, str]:

@@ -11,6 +11,7 @@ from heallog.application.imports import Imports, Report
 from heallog.application.ports.imports import ResourceSource
 from heallog.entrypoints.http.auth import ApiRequest
 from heallog.entrypoints.http.errors import UnsupportedMediaType
+from heallog.entrypoints.http.limits import Rate
 from heallog.entrypoints.http.openapi import describes
 
 FhirBundle = Callable[[bytes], ResourceSource]
@@ -65,6 +66,7 @@ def report_document(report: Report) -> dict[str, Any]:
 
 @post(
     "/v1/import/fhir",
+    rate=Rate.BULK,
     operation_id="importFhir",
     summary="Import a FHIR R4 Bundle",
     tags=["imports"],

@@ -86,11 +86,15 @@ def complete(request: Request[Any, Any, Any], document: dict[str, Any]) -> dict[
         for method, operation in item.items():
             if method in ("get", "post", "put", "patch", "delete"):
                 handler = handlers[operation["operationId"]]
-                _complete(operation, handler.opt.get("describes", {}), public=bool(handler.opt.get("public")))
+                _complete(operation, handler.opt.get("describes", {}), **_opened(handler.opt))
     return document
 
 
-def _complete(operation: dict[str, Any], said: dict[str, Any], *, public: bool) -> None:
+def _opened(opt: dict[str, Any]) -> dict[str, bool]:
+    return {"public": bool(opt.get("public")), "limited": opt.get("rate") != "none"}
+
+
+def _complete(operation: dict[str, Any], said: dict[str, Any], *, public: bool, limited: bool) -> None:
     good = next((status for status in operation["responses"] if status.startswith("2")), "200")
     ok: dict[str, Any] = {"description": "Done"}
     if said.get("answer"):
@@ -114,7 +118,9 @@ def _complete(operation: dict[str, Any], said: dict[str, Any], *, public: bool) 
     if public:
         operation["security"] = []
     else:
-        codes += ["NOT_AUTHENTICATED", "TOKEN_EXPIRED", "FORBIDDEN"]
+        codes += ["NOT_AUTHENTICATED", "TOKEN_EXPIRED", "SESSION_ENDED", "FORBIDDEN", "EMAIL_NOT_VERIFIED"]
+    if limited:
+        codes.append("RATE_LIMITED")
     by_status: dict[str, list[str]] = {}
     for code in dict.fromkeys(codes):
         by_status.setdefault(str(STATUS[code]), []).append(code)
@@ -135,7 +141,7 @@ class Page(_Described, SwaggerRenderPlugin):
         return super().render(request, self.completed(request, openapi_schema))
 
 
-@get("/schema/static/{name:str}", include_in_schema=False, public=True, sync_to_thread=False)
+@get("/schema/static/{name:str}", include_in_schema=False, public=True, rate="none", sync_to_thread=False)
 def static_file(name: FromPath[str]) -> File:
     """The page's script and style."""
     if name not in _FILES:
@@ -159,7 +165,7 @@ def _known(request: Request[Any, Any, Any]) -> None:
         raise NotFound("there is nothing at this address")
 
 
-TAGS = ("accounts", "practice", "patients", "records", "conflicts", "imports", "audit", "health")
+TAGS = ("accounts", "sessions", "practice", "patients", "records", "conflicts", "imports", "audit", "health")
 
 
 def configuration() -> OpenAPIConfig:
