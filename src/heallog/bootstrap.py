@@ -71,10 +71,10 @@ def _redis(settings: config.Settings) -> Redis | None:
     return redis_sessions.connect(settings.redis_url) if settings.redis_url else None
 
 
-def _blacklist(redis: Redis | None, database: Database, clock: Clock) -> TokenBlacklist:
+def _blacklist(redis: Redis | None, database: Database, clock: Clock, reads: sessions.SessionReads) -> TokenBlacklist:
     """In Redis where there is one, else in the database."""
     if redis is None:
-        return sessions.PostgresTokenBlacklist(database, clock)
+        return sessions.PostgresTokenBlacklist(database, clock, reads)
     return redis_sessions.RedisTokenBlacklist(redis, clock)
 
 
@@ -143,7 +143,7 @@ class Container(containers.DeclarativeContainer):
     tokens = providers.Singleton(tokens.JwtAccessTokens, settings.provided.keys.call(), clock)
     session_reads = providers.Singleton(sessions.SessionReads, database)
     redis = providers.Singleton(_redis, settings)
-    blacklist = providers.Singleton(_blacklist, redis, database, clock)
+    blacklist = providers.Singleton(_blacklist, redis, database, clock, session_reads)
     rate_limits = providers.Singleton(_rate_limits, settings)
 
     credentials = providers.Singleton(

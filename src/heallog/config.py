@@ -56,7 +56,7 @@ class Settings(BaseSettings):
     rate_api: str = "100/minute"
     rate_bulk: str = "10/minute"
     rate_sync: str = "300/minute"
-    rate_public: str = "60/minute"
+    rate_public: str = "300/minute"
     rate_login: str = "5/15 minutes"
     rate_otp: str = "3/hour"
     seal_every: float = Field(default=5, gt=0, le=3600)

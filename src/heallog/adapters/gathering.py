@@ -6,10 +6,11 @@ for a timer, and an answer is never older than its question.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 Question = TypeVar("Question")
 Answer = TypeVar("Answer")
+Read = TypeVar("Read")
 
 
 class Gathered(Generic[Question, Answer]):
@@ -21,16 +22,18 @@ class Gathered(Generic[Question, Answer]):
         self._ask = ask
         self._largest = largest
         self._rounds = rounds
-        self._waiting: list[tuple[Question, asyncio.Future[Answer]]] = []
+        self._waiting: list[tuple[Question, Callable[[Answer], Any], asyncio.Future[Any]]] = []
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def __call__(self, question: Question) -> "asyncio.Future[Answer]":
-        """The answer, as soon as it is there. What goes wrong is raised to everyone who asked in that round."""
-        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        self._waiting.append((question, answer))
+    def __call__(self, question: Question, read: Callable[[Answer], Read]) -> "asyncio.Future[Read]":
+        """What `read` makes of the answer, as soon as it is there.
+
+        What goes wrong with asking is raised to everyone who asked in that round.
+        """
+        answer: asyncio.Future[Read] = asyncio.get_running_loop().create_future()
+        self._waiting.append((question, read, answer))
         if len(self._tasks) < self._rounds:
-            task = asyncio.create_task(self._run())
-            self._tasks.add(task)
+            self._tasks.add(asyncio.create_task(self._run()))
         return answer
 
     async def _run(self) -> None:
@@ -42,16 +45,21 @@ class Gathered(Generic[Question, Answer]):
             # Here and not in a callback: that would come a turn too late for whoever asks meanwhile.
             self._tasks -= {asyncio.current_task()}
 
-    async def _round(self, asked: Sequence[tuple[Question, "asyncio.Future[Answer]"]]) -> None:
+    async def _round(self, asked: Sequence[tuple[Question, Callable[[Answer], Any], "asyncio.Future[Any]"]]) -> None:
         try:
-            answers = await self._ask([question for question, _ in asked])
+            answers = await self._ask([question for question, _, _ in asked])
+            answered = list(zip(asked, answers, strict=True))
         except BaseException as error:
-            for _, answer in asked:
+            for _, _, answer in asked:
                 if not answer.done():
                     answer.set_exception(error)
             if not isinstance(error, Exception):
                 raise
             return
-        for (_, answer), found in zip(asked, answers, strict=True):
-            if not answer.done():
-                answer.set_result(found)
+        for (_, read, answer), found in answered:
+            if answer.done():
+                continue
+            try:
+                answer.set_result(read(found))
+            except Exception as error:
+                answer.set_exception(error)

@@ -165,7 +165,7 @@ class Windows(MemoryStorage):
 
 def _pool(url: str, patience: float) -> BlockingConnectionPool:
     try:
-        return BlockingConnectionPool.from_url(
+        pool = BlockingConnectionPool.from_url(
             url,
             max_connections=20,
             timeout=patience,
@@ -174,9 +174,12 @@ def _pool(url: str, patience: float) -> BlockingConnectionPool:
             protocol=2,
             retry=Retry(NoBackoff(), 0),
         )
-    except ValueError:
+        # It reaches for nothing yet, and refuses options that there are not.
+        pool.make_connection()  # type: ignore[no-untyped-call]
+    except (ValueError, TypeError, RedisError):
         # Its own text may quote a part of the password.
         raise ValueError("the address of Redis cannot be read; write it like redis://:password@host:6379/0") from None
+    return pool
 
 
 def _stored(pool: BlockingConnectionPool) -> Storage:

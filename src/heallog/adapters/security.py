@@ -1,11 +1,14 @@
 """Passwords by argon2id, codes of authenticator apps, and whether an e-mail address is one."""
 
 import asyncio
+import os
 import re
 import secrets
 from base64 import urlsafe_b64encode
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
+from typing import TypeVar
 
 import pyotp
 from argon2 import PasswordHasher
@@ -14,6 +17,8 @@ from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from email_validator import EmailNotValidError, validate_email
 
 from heallog.domain.passwords import spelled
+
+Result = TypeVar("Result")
 
 
 class Argon2Passwords:
@@ -24,17 +29,22 @@ class Argon2Passwords:
 
     def __init__(self, *, passes: int = 3, mebibytes: int = 64, lanes: int = 4) -> None:
         self._hasher = PasswordHasher(passes, mebibytes * 1024, lanes)
+        # As many at once as there are cores: more would only take more memory.
+        self._threads = ThreadPoolExecutor(os.cpu_count() or 1, "argon2")
         self._nobody = self._hasher.hash(secrets.token_urlsafe())
 
     async def hash(self, password: str) -> str:
-        return await asyncio.to_thread(self._hasher.hash, spelled(password))
+        return await self._aside(self._hasher.hash, spelled(password))
 
     async def verify(self, password_hash: str | None, password: str) -> bool:
-        right = await asyncio.to_thread(self._verify, password_hash or self._nobody, spelled(password))
+        right = await self._aside(self._verify, password_hash or self._nobody, spelled(password))
         return right and password_hash is not None
 
     def outdated(self, password_hash: str) -> bool:
         return self._hasher.check_needs_rehash(password_hash)
+
+    async def _aside(self, work: Callable[..., Result], *arguments: str) -> Result:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work, *arguments)
 
     def _verify(self, password_hash: str, password: str) -> bool:
         try:

@@ -85,6 +85,10 @@ OF_ACCOUNT = Statement(
 )
 
 
+_Pair = tuple[str, str]
+"""A practice and a session in it."""
+
+
 def _given() -> Any:
     """Pairs of practice and session, out of two arrays."""
     arrays = func.unnest(bindparam("practices", type_=ARRAY(ID)), bindparam("sessions", type_=ARRAY(ID)))
@@ -92,6 +96,7 @@ def _given() -> Any:
 
 
 def _standing() -> Statement:
+    """A row for each session that was asked for: whether its tokens are revoked; its holder, if it has one now."""
     given = _given()
     until = (
         select(func.max(emergencies.c.until))
@@ -104,8 +109,9 @@ def _standing() -> Statement:
     )
     return Statement(
         select(
-            sessions.c.practice_id,
-            sessions.c.id,
+            given.c.practice_id,
+            given.c.session_id,
+            revoked_tokens.c.expires_at.label("revoked_until"),
             sessions.c.account_id,
             sessions.c.device_id,
             sessions.c.expires_at,
@@ -115,14 +121,24 @@ def _standing() -> Statement:
             until.label("emergency_until"),
         )
         .select_from(given)
-        .join(sessions, (sessions.c.practice_id == given.c.practice_id) & (sessions.c.id == given.c.session_id))
-        .join(
-            memberships,
-            (memberships.c.practice_id == sessions.c.practice_id) & (memberships.c.account_id == sessions.c.account_id),
+        .outerjoin(
+            revoked_tokens,
+            (revoked_tokens.c.practice_id == given.c.practice_id) & (revoked_tokens.c.session_id == given.c.session_id),
         )
-        .join(accounts, accounts.c.id == sessions.c.account_id)
-        .join(practices, practices.c.id == sessions.c.practice_id)
-        .where(sessions.c.ended_at.is_(None), memberships.c.ended_at.is_(None))
+        .outerjoin(
+            sessions,
+            (sessions.c.practice_id == given.c.practice_id)
+            & (sessions.c.id == given.c.session_id)
+            & sessions.c.ended_at.is_(None),
+        )
+        .outerjoin(
+            memberships,
+            (memberships.c.practice_id == sessions.c.practice_id)
+            & (memberships.c.account_id == sessions.c.account_id)
+            & memberships.c.ended_at.is_(None),
+        )
+        .outerjoin(accounts, accounts.c.id == sessions.c.account_id)
+        .outerjoin(practices, practices.c.id == sessions.c.practice_id)
     )
 
 
@@ -152,21 +168,7 @@ def _revoke() -> Statement:
     )
 
 
-def _revoked() -> Statement:
-    given = _given()
-    return Statement(
-        select(given.c.practice_id, given.c.session_id)
-        .select_from(given)
-        .join(
-            revoked_tokens,
-            (revoked_tokens.c.practice_id == given.c.practice_id) & (revoked_tokens.c.session_id == given.c.session_id),
-        )
-        .where(revoked_tokens.c.expires_at > bindparam("now", type_=TIME))
-    )
-
-
 REVOKE = _revoke()
-REVOKED = _revoked()
 
 
 def _session(row: Row) -> Session | None:
@@ -208,45 +210,49 @@ class SessionReads:
 
     def __init__(self, executor: Executor) -> None:
         self._executor = executor
-        self._gathered = Gathered(self._ask)
+        self.rows: Gathered[_Pair, Row] = Gathered(self._ask)
 
     def standing(self, bearer: Bearer) -> Awaitable[Standing | None]:
-        return self._gathered((bearer.practice_id, bearer.session_id))
+        return self.rows((bearer.practice_id, bearer.session_id), _holder)
 
-    async def _ask(self, asked: Sequence[tuple[str, str]]) -> Sequence[Standing | None]:
-        rows = await self._executor.fetch(STANDING, **_arrays(asked))
-        found = {(row[0], row[1]): _holder(row) for row in rows}
-        return [found.get(pair) for pair in asked]
+    async def _ask(self, asked: Sequence[_Pair]) -> Sequence[Row]:
+        rows = {(row[0], row[1]): row for row in await self._executor.fetch(STANDING, **_arrays(asked))}
+        return [rows[pair] for pair in asked]
 
 
-def _holder(row: Row) -> Standing:
-    account_id, device_id, expires_at, role, plan, verified, emergency_until = row[2:]
+def _holder(row: Row) -> Standing | None:
+    if row["role"] is None:
+        return None
+    account_id, device_id, expires_at, role, plan, verified, emergency_until = row[3:]
     return Standing(account_id, device_id, expires_at, Role(role), Plan(plan), verified, emergency_until)
 
 
-def _arrays(pairs: Sequence[tuple[str, str]]) -> dict[str, list[str]]:
+def _arrays(pairs: Sequence[_Pair]) -> dict[str, list[str]]:
     pairs = list(dict.fromkeys(pairs))
     return {"practices": [practice for practice, _ in pairs], "sessions": [session for _, session in pairs]}
 
 
 class PostgresTokenBlacklist:
-    """Survives a restart of everything: the default, where there is no Redis."""
+    """Survives a restart of everything: the default, where there is no Redis.
 
-    def __init__(self, executor: Executor, clock: Clock) -> None:
+    It asks in the same statement as `reads`: of a request's two questions the database sees one.
+    """
+
+    def __init__(self, executor: Executor, clock: Clock, reads: SessionReads | None = None) -> None:
         self._executor = executor
         self._clock = clock
-        self._gathered = Gathered(self._ask)
+        self._rows = (reads or SessionReads(executor)).rows
 
     async def revoke(self, sessions: Sequence[tuple[str, str]], until: datetime) -> None:
         # In one order always: of two that revoke the same sessions neither waits for the other in a circle.
         await self._executor.fetch(REVOKE, **_arrays(sorted(sessions)), until=until)
 
     def revoked(self, practice_id: str, session_id: str) -> Awaitable[bool]:
-        return self._gathered((practice_id, session_id))
+        return self._rows((practice_id, session_id), self._still)
 
-    async def _ask(self, asked: Sequence[tuple[str, str]]) -> Sequence[bool]:
-        found = {tuple(row) for row in await self._executor.fetch(REVOKED, **_arrays(asked), now=self._clock())}
-        return [pair in found for pair in asked]
+    def _still(self, row: Row) -> bool:
+        until = row["revoked_until"]
+        return until is not None and self._clock() < until
 
 
 if TYPE_CHECKING:

@@ -49,7 +49,9 @@ def connect(url: str) -> Redis:
             # What timed out is not asked again: whoever waits has waited long enough.
             retry=Retry(NoBackoff(), 1, supported_errors=(ConnectionLost,)),
         )
-    except ValueError:
+        # It reaches for nothing yet, and refuses options that there are not.
+        pool.make_connection()  # type: ignore[no-untyped-call]
+    except (ValueError, TypeError, RedisError):
         raise ValueError(
             "the address of Redis cannot be read; write it like redis://:password@host:6379/0, rediss://… or unix://…"
         ) from None
@@ -86,7 +88,7 @@ class RedisTokenBlacklist:
             raise _unavailable() from None
 
     def revoked(self, practice_id: str, session_id: str) -> Awaitable[bool]:
-        return self._gathered(_key(practice_id, session_id))
+        return self._gathered(_key(practice_id, session_id), bool)
 
     async def _ask(self, keys: Sequence[str]) -> Sequence[bool]:
         try:

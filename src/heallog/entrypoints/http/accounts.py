@@ -70,7 +70,10 @@ def _entered(registered: Registered) -> Response[dict[str, Any]]:
 )
 async def register(request: ApiRequest, accounts: NamedDependency[Accounts]) -> Response[dict[str, Any]]:
     """The account owns the new practice and is logged in at once. A code to verify the address is mailed."""
-    return _entered(await accounts.register(await json_object(request), caller(request)))
+    who = caller(request)
+    # A slow hash each: an address makes a few practices, and not thousands.
+    await limited(request, Rate.LOGIN, f"register {who.address}")
+    return _entered(await accounts.register(await json_object(request), who))
 
 
 @post(

@@ -39,7 +39,7 @@ DEFAULTS: Final[Mapping[Rate, str]] = {
     Rate.API: "100/minute",
     Rate.BULK: "10/minute",
     Rate.SYNC: "300/minute",
-    Rate.PUBLIC: "60/minute",
+    Rate.PUBLIC: "300/minute",
     Rate.LOGIN: "5/15 minutes",
     Rate.OTP: "3/hour",
 }

@@ -18,6 +18,7 @@ from litestar.routes import HTTPRoute
 from heallog import __version__
 from heallog.domain.errors import NotFound
 from heallog.entrypoints.http.errors import STATUS
+from heallog.entrypoints.http.limits import Rate
 
 STATIC = Path(__file__).parent / "static"
 
@@ -91,7 +92,7 @@ def complete(request: Request[Any, Any, Any], document: dict[str, Any]) -> dict[
 
 
 def _opened(opt: dict[str, Any]) -> dict[str, bool]:
-    return {"public": bool(opt.get("public")), "limited": opt.get("rate") != "none"}
+    return {"public": bool(opt.get("public")), "limited": opt.get("rate") is not Rate.NONE}
 
 
 def _complete(operation: dict[str, Any], said: dict[str, Any], *, public: bool, limited: bool) -> None:
@@ -141,7 +142,7 @@ class Page(_Described, SwaggerRenderPlugin):
         return super().render(request, self.completed(request, openapi_schema))
 
 
-@get("/schema/static/{name:str}", include_in_schema=False, public=True, rate="none", sync_to_thread=False)
+@get("/schema/static/{name:str}", include_in_schema=False, public=True, rate=Rate.NONE, sync_to_thread=False)
 def static_file(name: FromPath[str]) -> File:
     """The page's script and style."""
     if name not in _FILES:
@@ -174,7 +175,9 @@ def configuration() -> OpenAPIConfig:
         title="HealLog",
         version=__version__,
         description="Versioned medical records for apps that must keep working offline.",
-        openapi_router=Router("/schema", route_handlers=[], before_request=_known, include_in_schema=False),
+        openapi_router=Router(
+            "/schema", route_handlers=[], before_request=_known, include_in_schema=False, opt={"rate": Rate.NONE}
+        ),
         use_handler_docstrings=True,
         render_plugins=[
             JsonDocument(path="/openapi.json"),

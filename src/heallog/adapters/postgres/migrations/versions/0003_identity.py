@@ -71,6 +71,8 @@ def _accounts() -> None:
 
 
 def _sessions() -> None:
+    # First of all: a session that was made between the deletion and the columns would have nothing to put in them.
+    op.execute("LOCK TABLE sessions IN ACCESS EXCLUSIVE MODE")
     op.execute("DELETE FROM sessions")
     op.add_column("sessions", _at("refreshed_at"))
     op.add_column("sessions", sa.Column("generation", sa.Integer(), nullable=False))
@@ -136,6 +138,7 @@ def _practices() -> None:
 
 def downgrade() -> None:
     """Loses invitations, second factors and who is locked; members that were removed are members again, so none are."""
+    op.execute("LOCK TABLE memberships, sessions IN ACCESS EXCLUSIVE MODE")
     op.execute("DELETE FROM sessions")
     op.drop_table("emergencies")
     op.drop_table("invitations")
