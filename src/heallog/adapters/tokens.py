@@ -5,6 +5,7 @@ import hmac
 from base64 import urlsafe_b64encode
 from collections.abc import Sequence
 from datetime import datetime
+from functools import lru_cache
 from typing import Annotated, Literal
 
 import jwt
@@ -23,6 +24,8 @@ LEEWAY = 10
 """Seconds that two servers' clocks may lie apart."""
 LONGEST = 2048
 """Characters of a token. Ours have about 550; nothing longer is looked at."""
+KNOWN = 4096
+"""Tokens whose claims are remembered, some 2 MiB."""
 
 _Text = Annotated[str, msgspec.Meta(min_length=1)]
 
@@ -70,6 +73,8 @@ class JwtAccessTokens:
         self._key = keys[0]
         self._keys = {_signed({}, key).partition(".")[0]: key for key in keys}
         self._clock = clock
+        # What a token says never changes; whether it still holds is asked each time. A good one is verified once.
+        self._claims = lru_cache(KNOWN)(self._verified)
 
     def issue(self, session: Session, at: datetime) -> tuple[str, int]:
         issued = int(at.timestamp())
@@ -97,7 +102,7 @@ class JwtAccessTokens:
             raise TokenExpired("the access token has expired; refresh it, or log in again")
         return Bearer(claims.sub, claims.prc, claims.sid, claims.dev)
 
-    def _claims(self, token: str) -> _Claims:
+    def _verified(self, token: str) -> _Claims:
         """What was signed. A header is compared, never interpreted: it is one that we write, to the byte, or none."""
         key = self._keys.get(token.partition(".")[0]) if len(token) <= LONGEST else None
         if key is None or "=" in token:

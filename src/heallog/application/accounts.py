@@ -156,7 +156,8 @@ class Accounts:
         await uow.practices.join(member)
         await uow.practices.put_invitation(replace(invitation, closed_at=now))
         if account.verified_at is None:
-            await uow.accounts.put(replace(account, verified_at=now))
+            account = replace(account, verified_at=now)
+            await uow.accounts.put(account)
         await uow.audit([self._entry(member, "accounts.accept", caller)])
         tokens = await self._sessions.open(uow, member, device_id, caller, now, "sessions.login")
         return Registered(account, practice, member.role, tokens)

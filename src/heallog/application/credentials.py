@@ -5,7 +5,7 @@ in how long one takes: the same statements run, the same slow hash, and one entr
 """
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from math import ceil
 from typing import TypeVar
@@ -50,8 +50,8 @@ class Claim:
     """Who someone says to be, and what they show for it."""
 
     email: str
-    password: str
-    otp: str | None
+    password: str = field(repr=False)
+    otp: str | None = field(repr=False)
     device_id: str
     action: str
 
@@ -60,8 +60,8 @@ class Claim:
 class Enrolment:
     """A new second factor, shown once: the secret to type, and the address that a QR code holds."""
 
-    secret: str
-    uri: str
+    secret: str = field(repr=False)
+    uri: str = field(repr=False)
 
 
 Work = Callable[[UnitOfWork, Account, datetime], Awaitable[Result]]
@@ -190,7 +190,7 @@ class Credentials:
             if proven is not account:
                 await uow.accounts.put(proven)
             counted = await uow.tries.lock(keys, now)
-            await uow.tries.put([tries.given_back(one) for one in counted[1:]])
+            await uow.tries.put([tries.given_back(one) for one in counted])
             await self.forgive(uow, account)
             result = await work(uow, proven, now)
             await uow.commit()

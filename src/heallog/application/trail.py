@@ -102,7 +102,8 @@ def audited(action: str) -> Callable[[UseCase[Self, P, R]], UseCase[Self, P, R]]
 
     The action's noun names the argument with the thing's id: `records.read` is about `record_id`.
     """
-    thing = f"{_noun(action)[:-1]}_id"
+    noun = _noun(action)
+    thing = f"{noun[:-3]}y_id" if noun.endswith("ies") else f"{noun[:-1]}_id"
 
     def wrap(method: UseCase[Self, P, R]) -> UseCase[Self, P, R]:
         names = list(inspect.signature(method).parameters)[2:]

@@ -9,7 +9,7 @@ import hmac
 import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
@@ -99,9 +99,9 @@ class Standing:
 class Tokens:
     """What a login gives: a signed access token, how many seconds it is good for, and what fetches the next."""
 
-    access_token: str
+    access_token: str = field(repr=False)
     expires_in: int
-    refresh_token: str
+    refresh_token: str = field(repr=False)
     token_type: str = "Bearer"  # noqa: S105 - a scheme, not a secret
 
 

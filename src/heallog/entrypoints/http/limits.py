@@ -4,7 +4,7 @@ A route says its class as `rate=Rate.…`; without a word it is `PUBLIC` where i
 What a request was told is kept in its scope: the outermost layer writes the headers, so that refusals have them too.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from enum import StrEnum
 from typing import Any, Final, Protocol, cast
 
@@ -33,16 +33,6 @@ class Rate(StrEnum):
     """Mails with codes, by e-mail address; the handler counts."""
     NONE = "none"
     """Health and the document: not counted."""
-
-
-DEFAULTS: Final[Mapping[Rate, str]] = {
-    Rate.API: "100/minute",
-    Rate.BULK: "10/minute",
-    Rate.SYNC: "300/minute",
-    Rate.PUBLIC: "300/minute",
-    Rate.LOGIN: "5/15 minutes",
-    Rate.OTP: "3/hour",
-}
 
 
 class Allowed(Protocol):
