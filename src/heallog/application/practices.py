@@ -178,6 +178,9 @@ class Practices:
             else:
                 still_owned(await uow.practices.members(actor.practice_id), member_id)
                 await uow.practices.put_member(replace(found, ended_at=now))
+                broken = await uow.practices.emergency_of(actor.practice_id, member_id, now)
+                if broken is not None:
+                    await uow.practices.put_emergency(replace(broken, closed_at=now))
                 ended = await self._sessions.end(uow, member_id, Ending.MEMBERSHIP, actor.practice_id)
             await uow.audit([noted(self._ids(), now, actor, "members.remove", thing_id=member_id)])
             await uow.commit()
