@@ -270,7 +270,7 @@ def http_app(wired: Container) -> Litestar:
     """The application over one container; pools and what goes on beside the requests open and close with it."""
     database, trail = wired.database(), wired.trail()
     beside: list[Repeated | mail.SmtpMail] = [
-        Repeated("audit.seal", wired.sealer().seal, wired.settings().seal_every),
+        Repeated("audit.seal", wired.sealer().seal, wired.settings().seal_every, at_last=True),
         Repeated("sessions.sweep", wired.sessions().sweep, SWEEP_EVERY),
     ]
     if len(wired.settings().keys()) > 1:

@@ -25,6 +25,7 @@ import shlex
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -344,8 +345,9 @@ class Reader:
         if self.server is None:
             return
         server, self.server = self.server, None
-        if server.returncode is None:
-            server.send_signal(signal.SIGINT)
+        # Not by its own method: that may take the exit code away from whoever waits for it.
+        with suppress(ProcessLookupError):
+            os.kill(server.pid, signal.SIGINT)
         await asyncio.wait_for(server.communicate(), PATIENCE)
         if server.returncode:
             raise WrongPage(f"the server ended with {server.returncode}")
