@@ -7,14 +7,17 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import urllib.request
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
 import psutil
+import pytest
 
 PATIENTS, EACH = 400, 20
 ALL = PATIENTS * (EACH + 1)
@@ -27,6 +30,14 @@ def kill_everything(process: subprocess.Popen[bytes]) -> None:
         with suppress(ProcessLookupError):
             os.kill(member.pid, signal.SIGKILL)
     process.wait()
+
+
+@pytest.fixture
+def own_folder() -> Iterator[Path]:
+    """Outside pytest's own folders: the next pytest that starts closes the way to those for the database's user."""
+    with tempfile.TemporaryDirectory(prefix="heallog-crash-") as made:
+        Path(made).chmod(0o755)
+        yield Path(made)
 
 
 def start(folder: Path, port: int) -> subprocess.Popen[bytes]:
@@ -68,8 +79,8 @@ def socket_url(folder: Path) -> str:
     return f"postgresql://postgres@/heallog?host={lines[4]}"
 
 
-def test_kill_9_of_server_and_database_during_an_import(tmp_path, free_port, sample, ask, heallog):
-    folder = tmp_path / "data"
+def test_kill_9_of_server_and_database_during_an_import(own_folder, free_port, sample, ask, heallog):
+    folder = own_folder / "data"
     server = start(folder, free_port)
     url = socket_url(folder)
     fields = {"email": "alice@example.org", "password": "correct horse battery", "name": "A", "practice_name": "B"}
@@ -112,7 +123,7 @@ def test_kill_9_of_server_and_database_during_an_import(tmp_path, free_port, sam
     assert ask(url, "SELECT count(*) FROM audit_entries WHERE version IS NOT NULL")[0][0] == ALL
     server.send_signal(signal.SIGTERM)
     assert server.wait(30) == 0
-    checked = heallog("db", "check", "--json")
+    checked = heallog("db", "check", "--json", HEALLOG_DATA_DIR=str(folder))
     assert json.loads(checked.stdout)["versions"] == ALL, checked
 
 
@@ -147,9 +158,9 @@ def test_kill_9_of_the_command_line_during_an_import(empty_url, ask, heallog, nd
     assert heallog("db", "check", **url).returncode == 0
 
 
-def test_kill_9_of_server_and_database_while_many_read(tmp_path, free_port, ask, heallog):
+def test_kill_9_of_server_and_database_while_many_read(own_folder, free_port, ask, heallog):
     """Whoever got an answer has left an entry: it was on the disk before the answer left."""
-    folder = tmp_path / "data"
+    folder = own_folder / "data"
     server = start(folder, free_port)
     fields = {"email": "alice@example.org", "password": "correct horse battery", "name": "A", "practice_name": "B"}
     token = post(free_port, "/v1/auth/register", fields)["tokens"]["access_token"]
@@ -192,13 +203,13 @@ def test_kill_9_of_server_and_database_while_many_read(tmp_path, free_port, ask,
     assert set(answered) - {row["request_id"] for row in rows} == set()
     server.send_signal(signal.SIGTERM)
     assert server.wait(30) == 0
-    verified = heallog("audit", "verify", "--json")
+    verified = heallog("audit", "verify", "--json", HEALLOG_DATA_DIR=str(folder))
     assert (verified.returncode, json.loads(verified.stdout)["unsealed"]) == (0, 0), verified
 
 
-def test_a_burst_of_signals_ends_the_server_once(tmp_path, free_port):
+def test_a_burst_of_signals_ends_the_server_once(own_folder, free_port):
     """Ctrl-C pressed in haste, passed on by `make`, repeated by an impatient supervisor: it still ends, and well."""
-    server = start(tmp_path / "data", free_port)
+    server = start(own_folder / "data", free_port)
     for _ in range(50):
         server.send_signal(signal.SIGTERM)
         server.send_signal(signal.SIGINT)
