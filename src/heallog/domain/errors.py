@@ -191,6 +191,18 @@ class WrongState(DomainError):
     code = "WRONG_STATE"
 
 
+class InvalidCursor(DomainError):
+    """A cursor that we did not make, or not for whoever brings it."""
+
+    code = "INVALID_CURSOR"
+
+
+class ResyncRequired(DomainError):
+    """What the device has is of another time than what is here: it must push, and then pull everything anew."""
+
+    code = "RESYNC_REQUIRED"
+
+
 class Unavailable(DomainError):
     """Something that HealLog needs does not answer; trying again later may work."""
 

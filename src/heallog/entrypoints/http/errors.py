@@ -16,6 +16,7 @@ from heallog.domain.errors import DomainError, FieldError, InvalidFields
 
 STATUS: Final[dict[str, int]] = {
     "MALFORMED_JSON": 400,
+    "INVALID_CURSOR": 400,
     "NOT_AUTHENTICATED": 401,
     "TOKEN_EXPIRED": 401,
     "SESSION_ENDED": 401,
@@ -34,6 +35,7 @@ STATUS: Final[dict[str, int]] = {
     "VERSION_CONFLICT": 409,
     "RECORD_SIGNED": 409,
     "WRONG_STATE": 409,
+    "RESYNC_REQUIRED": 410,
     "STALE_VERSION": 412,
     "TOO_LARGE": 413,
     "UNSUPPORTED_MEDIA_TYPE": 415,

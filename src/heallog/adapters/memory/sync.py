@@ -1,0 +1,60 @@
+"""The change feed in memory."""
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from heallog.adapters.memory.store import Overlay, Tables
+from heallog.application.ports.sync import Page
+from heallog.domain.sync import Feed, Place
+
+
+def write(tables: Overlay, feed: Feed) -> None:
+    """Numbers rise whatever the clock does, and read as milliseconds where it is right."""
+    for practice_id, items in feed.told():
+        last, epoch = tables.sync_heads[practice_id]
+        seq = max(last + 1, int(time.time() * 1000))
+        tables.sync_heads[practice_id] = seq, epoch
+        for item in items:
+            tables.feed[practice_id, item.stream, item.id] = seq, item
+
+
+class FeedReads:
+    """Plain reads of what is committed."""
+
+    def __init__(self, tables: Tables) -> None:
+        self._tables = tables
+
+    async def page(self, practice_id: str, streams: Sequence[str], after: Place, until: int | None, limit: int) -> Page:
+        head, epoch = self._tables.sync_heads[practice_id]
+        until = head if until is None else until
+        places = sorted(
+            (
+                (Place(seq, item.stream.rank, item.id), item)
+                for (practice, _, _), (seq, item) in self._tables.feed.items()
+                if practice == practice_id and item.stream in streams
+            ),
+            key=lambda found: _order(found[0]),
+        )
+        found = [(place, item) for place, item in places if _order(after) < _order(place) and place.seq <= until]
+        shown = found[:limit]
+        return Page(
+            epoch,
+            head,
+            until,
+            b",".join(item.wire for _, item in shown),
+            len(shown),
+            shown[-1][0] if shown else None,
+            len(found) > limit,
+            tuple(dict.fromkeys(item.patient_id for _, item in shown)),
+        )
+
+
+def _order(place: Place) -> tuple[int, int, str]:
+    return place.seq, place.rank, place.id
+
+
+if TYPE_CHECKING:
+    from heallog.application.ports import sync as ports
+
+    _: type[ports.FeedReads] = FeedReads

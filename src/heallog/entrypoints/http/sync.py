@@ -1,0 +1,84 @@
+"""Routes of sync: what devices pull."""
+
+from typing import Annotated, Any
+
+from litestar import get
+from litestar.di import NamedDependency
+from litestar.params import QueryParameter
+from litestar.response import Response
+
+from heallog.application.sync import Sync
+from heallog.domain.errors import FieldError, InvalidFields
+from heallog.domain.sync import Stream
+from heallog.entrypoints.http.auth import ApiRequest
+from heallog.entrypoints.http.limits import Rate
+from heallog.entrypoints.http.openapi import describes
+from heallog.entrypoints.http.versions import JSON
+
+MOST = 5_000
+"""Items of one answer."""
+
+_CHANGE: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "collection": {"type": "string", "enum": list(Stream)},
+        "id": {"type": "string"},
+        "version": {"type": "integer"},
+        "op": {"type": "string", "enum": ["put", "delete"]},
+        "data": {
+            "type": "object",
+            "description": "The thing as its own address shows it; of a deletion the bare facts.",
+        },
+    },
+    "required": ["collection", "id", "version", "op", "data"],
+}
+_PULLED: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "changes": {"type": "array", "items": _CHANGE},
+        "cursor": {"type": "string", "description": "Where to go on: at once while `has_more`, else at the next pull."},
+        "has_more": {"type": "boolean"},
+        "head": {"type": "integer"},
+        "epoch": {"type": "string"},
+    },
+    "required": ["changes", "cursor", "has_more", "head", "epoch"],
+}
+
+
+@get(
+    "/v1/sync/pull",
+    operation_id="pull",
+    summary="What changed since",
+    tags=["sync"],
+    rate=Rate.SYNC,
+    **describes(answer=_PULLED, codes=("INVALID_CURSOR", "RESYNC_REQUIRED", "INVALID_FIELDS")),
+)
+async def pull(
+    request: ApiRequest,
+    sync: NamedDependency[Sync],
+    cursor: Annotated[str | None, QueryParameter(max_length=4_000, description="`cursor` of the last answer.")] = None,
+    limit: Annotated[int, QueryParameter(ge=1, le=MOST, description="How many changes at most.")] = 500,
+    collections: Annotated[str | None, QueryParameter(max_length=200, description="Names with commas; all.")] = None,
+) -> Response[bytes]:
+    """Patients, records and conflicts that changed since the cursor, each once and as it is now; without one, all.
+
+    While `has_more`, ask again with the answer's cursor: all answers together are one moment. Keep the last cursor.
+    """
+    pulled = await sync.pull(request.user, cursor, _streams(collections), limit)
+    more = "true" if pulled.more else "false"
+    tail = f'],"cursor":"{pulled.cursor}","has_more":{more},"head":{pulled.head},"epoch":"{pulled.epoch}"}}'
+    return Response(b'{"changes":[' + pulled.changes + tail.encode(), media_type=JSON)
+
+
+def _streams(collections: str | None) -> tuple[Stream, ...]:
+    """Those that are named, in their own order; all where nothing is said."""
+    if collections is None:
+        return tuple(Stream)
+    named = set(collections.split(","))
+    if unknown := named - set(Stream):
+        known = ", ".join(Stream)
+        raise InvalidFields([FieldError("collections", "choice", f"{len(unknown)} of them are none of {known}")])
+    return tuple(stream for stream in Stream if stream in named)
+
+
+HANDLERS = [pull]
