@@ -56,7 +56,8 @@ from heallog.application.ports.world import Clock
 from heallog.application.practices import Practices
 from heallog.application.records import Records
 from heallog.application.sessions import Sessions
-from heallog.application.sync import Sync
+from heallog.application.sync.pull import Sync
+from heallog.application.sync.push import Pushes
 from heallog.application.trail import Books
 from heallog.domain.tries import Allowance
 from heallog.entrypoints.cli import create_cli
@@ -202,6 +203,7 @@ class Container(containers.DeclarativeContainer):
     imports = providers.Singleton(Imports, uow.provider, books, clock, ids)
     feed_reads = providers.Singleton(sync.FeedReads, database)
     sync = providers.Singleton(Sync, feed_reads, books, clock, keys=providers.Singleton(_keys, settings, "sync cursor"))
+    pushes = providers.Singleton(Pushes, uow.provider, patient_reads, record_reads, version_reads, books, clock, ids)
     audit_reads = providers.Singleton(postgres_audit.AuditReads, database)
     evidence = providers.Factory(seals.evidence, database)
     sealing = providers.Singleton(seals.PostgresSealing, database)
@@ -231,6 +233,7 @@ SERVED = (
     "policies",
     "imports",
     "sync",
+    "pushes",
     "audit",
     "fhir_bundle",
     "is_ready",

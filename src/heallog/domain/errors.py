@@ -179,6 +179,12 @@ class HeldBack(VersionConflict):
     """A version conflict that keeps what was sent, or a part of it, until someone decides about it."""
 
 
+class PushConflict(DomainError):
+    """A strict push with conflicts in it: nothing of it was kept, and context names all of them."""
+
+    code = "PUSH_CONFLICT"
+
+
 class RecordSigned(DomainError):
     """Signed content never changes; it can be amended."""
 

@@ -2,10 +2,13 @@
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from heallog.adapters.memory.store import Overlay, Tables
+from heallog.adapters.memory.store import ConstraintViolated, Overlay, Tables
 from heallog.application.ports.sync import Page
+from heallog.domain.fields import canonical, decode
+from heallog.domain.pushes import Pushed, Quarantined
 from heallog.domain.sync import Feed, Place
 
 
@@ -17,6 +20,37 @@ def write(tables: Overlay, feed: Feed) -> None:
         tables.sync_heads[practice_id] = seq, epoch
         for item in items:
             tables.feed[practice_id, item.stream, item.id] = seq, item
+
+
+class SyncRepository:
+    """Pushes and what was quarantined of them, inside a unit of work."""
+
+    def __init__(self, tables: Overlay) -> None:
+        self._tables = tables
+
+    async def pushed(self, practice_id: str, device_id: str, push_id: str) -> Pushed | None:
+        return self._tables.pushes.get((practice_id, device_id, push_id))
+
+    async def keep(self, pushed: Pushed) -> None:
+        key = pushed.practice_id, pushed.device_id, pushed.push_id
+        with self._tables.writing():
+            if key in self._tables.pushes:
+                raise ConstraintViolated("pushes: this id is taken")
+            self._tables.pushes[key] = pushed
+
+    async def quarantine(self, items: Sequence[Quarantined]) -> None:
+        with self._tables.writing():
+            for item in items:
+                copied = decode(canonical(item.operation))
+                self._tables.quarantine[item.practice_id, item.id] = replace(item, operation=copied)
+
+    async def quarantined(self, practice_id: str, after: str | None, limit: int) -> Sequence[Quarantined]:
+        found = [
+            item
+            for item in self._tables.quarantine.values()
+            if item.practice_id == practice_id and item.closed_at is None and (after is None or item.id < after)
+        ]
+        return sorted(found, key=lambda item: item.id, reverse=True)[:limit]
 
 
 class FeedReads:

@@ -33,6 +33,7 @@ class MemoryUnitOfWork:
     sessions: SessionRepository
     codes: CodeRepository
     tries: TriesRepository
+    sync: sync.SyncRepository
     conflicts: ConflictRepository
     policies: PolicyRepository
 
@@ -57,6 +58,7 @@ class MemoryUnitOfWork:
         self.sessions = SessionRepository(tables)
         self.codes = CodeRepository(tables)
         self.tries = TriesRepository(tables)
+        self.sync = sync.SyncRepository(tables)
         self.conflicts = ConflictRepository(tables, feed)
         self.policies = PolicyRepository(tables)
         return self

@@ -21,6 +21,7 @@ from sqlalchemy import (
     insert,
     literal,
     literal_column,
+    or_,
     select,
     true,
     tuple_,
@@ -30,8 +31,10 @@ from sqlalchemy.dialects.postgresql import ARRAY, aggregate_order_by
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from heallog.adapters.postgres.database import Executor, Statement
-from heallog.adapters.postgres.schema import ID, identifier, metadata
+from heallog.adapters.postgres.schema import ID, Bytes, identifier, metadata, moment
 from heallog.application.ports.sync import Page
+from heallog.domain.fields import canonical, decode
+from heallog.domain.pushes import Pushed, Quarantined
 from heallog.domain.sync import Feed, Place, Stream
 
 sync_heads = Table(
@@ -56,6 +59,34 @@ change_feed = Table(
     Column("wire", LargeBinary, nullable=False),
     PrimaryKeyConstraint("practice_id", "seq", "rank", "id"),
     UniqueConstraint("practice_id", "rank", "id"),
+)
+
+pushes = Table(
+    "pushes",
+    metadata,
+    identifier("practice_id"),
+    identifier("device_id"),
+    identifier("push_id"),
+    identifier("account_id"),
+    moment("at"),
+    Column("digest", LargeBinary, nullable=False),
+    Column("answer", LargeBinary, nullable=False),
+    PrimaryKeyConstraint("practice_id", "device_id", "push_id"),
+)
+
+quarantine = Table(
+    "quarantine",
+    metadata,
+    identifier("practice_id"),
+    identifier("id"),
+    identifier("push_id"),
+    identifier("account_id"),
+    identifier("device_id"),
+    moment("at"),
+    Column("operation", Bytes, nullable=False),
+    Column("errors", Bytes, nullable=False),
+    moment("closed_at", nullable=True),
+    PrimaryKeyConstraint("practice_id", "id"),
 )
 
 _GIVEN: dict[str, Any] = {
@@ -150,6 +181,67 @@ def _page() -> Statement:
 
 
 PAGE = _page()
+
+
+_PUSHED = {c.name: bindparam(f"new_{c.name}", type_=c.type) for c in pushes.c}
+KEEP = Statement(insert(pushes).values(_PUSHED))
+PUSHED = Statement(
+    select(pushes).where(*(pushes.c[name] == _PUSHED[name] for name in ("practice_id", "device_id", "push_id")))
+)
+
+
+def _quarantine() -> Statement:
+    names = {f"q_{c.name}": c.type for c in quarantine.c}
+    arrays = func.unnest(*(bindparam(name, type_=ARRAY(kind)) for name, kind in names.items()))
+    given = arrays.table_valued(*names).render_derived(name="given")
+    return Statement(
+        insert(quarantine).from_select([c.name for c in quarantine.c], select(*(given.c[name] for name in names)))
+    )
+
+
+QUARANTINE = _quarantine()
+_AFTER: Any = bindparam("after", type_=ID)
+QUARANTINED = Statement(
+    select(quarantine)
+    .where(
+        quarantine.c.practice_id == bindparam("practice", type_=ID),
+        quarantine.c.closed_at.is_(None),
+        or_(_AFTER.is_(None), quarantine.c.id < _AFTER),
+    )
+    .order_by(quarantine.c.id.desc())
+    .limit(bindparam("limit", type_=Integer))
+)
+
+
+class SyncRepository:
+    """Pushes and what was quarantined of them, inside a unit of work."""
+
+    def __init__(self, executor: Executor) -> None:
+        self._executor = executor
+
+    async def pushed(self, practice_id: str, device_id: str, push_id: str) -> Pushed | None:
+        row = await self._executor.row(
+            PUSHED, new_practice_id=practice_id, new_device_id=device_id, new_push_id=push_id
+        )
+        return None if row is None else Pushed(**dict(row))
+
+    async def keep(self, pushed: Pushed) -> None:
+        await self._executor.fetch(KEEP, **{f"new_{c.name}": getattr(pushed, c.name) for c in pushes.c})
+
+    async def quarantine(self, items: Sequence[Quarantined]) -> None:
+        rows = [
+            {**{c.name: getattr(item, c.name) for c in quarantine.c}}
+            | {"operation": canonical(item.operation), "errors": canonical(list(item.errors))}
+            for item in items
+        ]
+        await self._executor.fetch(QUARANTINE, **{f"q_{c.name}": [row[c.name] for row in rows] for c in quarantine.c})
+
+    async def quarantined(self, practice_id: str, after: str | None, limit: int) -> Sequence[Quarantined]:
+        rows = await self._executor.fetch(QUARANTINED, practice=practice_id, after=after, limit=limit)
+        return [
+            Quarantined(**dict(row) | {"operation": decode(row["operation"]), "errors": tuple(decode(row["errors"]))})
+            for row in rows
+        ]
 
 
 async def write(executor: Executor, feed: Feed) -> None:

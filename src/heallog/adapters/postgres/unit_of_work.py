@@ -46,6 +46,7 @@ class PostgresUnitOfWork:
     sessions: SessionRepository
     codes: CodeRepository
     tries: TriesRepository
+    sync: sync.SyncRepository
     conflicts: ConflictRepository
     policies: PolicyRepository
 
@@ -76,6 +77,7 @@ class PostgresUnitOfWork:
         self.sessions = SessionRepository(transaction)
         self.codes = CodeRepository(transaction)
         self.tries = TriesRepository(transaction)
+        self.sync = sync.SyncRepository(transaction)
         self.conflicts = ConflictRepository(transaction, feed)
         self.policies = PolicyRepository(transaction)
         return self

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from heallog.domain.pushes import Pushed, Quarantined
 from heallog.domain.sync import Place
 
 
@@ -23,6 +24,19 @@ class Page:
     last: Place | None
     more: bool
     patients: Sequence[str]
+
+
+class SyncRepository(Protocol):
+    """Pushes and what was quarantined of them, inside a unit of work."""
+
+    async def pushed(self, practice_id: str, device_id: str, push_id: str) -> Pushed | None: ...
+
+    async def keep(self, pushed: Pushed) -> None: ...
+
+    async def quarantine(self, items: Sequence[Quarantined]) -> None: ...
+
+    async def quarantined(self, practice_id: str, after: str | None, limit: int) -> Sequence[Quarantined]:
+        """Those that wait for a person, newest first, after the one with this id."""
 
 
 class FeedReads(Protocol):

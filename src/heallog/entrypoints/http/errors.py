@@ -33,6 +33,7 @@ STATUS: Final[dict[str, int]] = {
     "EMAIL_TAKEN": 409,
     "LAST_OWNER": 409,
     "VERSION_CONFLICT": 409,
+    "PUSH_CONFLICT": 409,
     "RECORD_SIGNED": 409,
     "WRONG_STATE": 409,
     "RESYNC_REQUIRED": 410,

@@ -2,15 +2,19 @@
 
 from typing import Annotated, Any
 
-from litestar import get
+from litestar import get, post
 from litestar.di import NamedDependency
 from litestar.params import QueryParameter
 from litestar.response import Response
 
-from heallog.application.sync import Sync
+from heallog.application.sync.pull import Sync
+from heallog.application.sync.push import Pushes
+from heallog.domain import pushes as domain
 from heallog.domain.errors import FieldError, InvalidFields
+from heallog.domain.fields import object_schema
 from heallog.domain.sync import Stream
 from heallog.entrypoints.http.auth import ApiRequest
+from heallog.entrypoints.http.bodies import json_object
 from heallog.entrypoints.http.limits import Rate
 from heallog.entrypoints.http.openapi import describes
 from heallog.entrypoints.http.versions import JSON
@@ -81,4 +85,69 @@ def _streams(collections: str | None) -> tuple[Stream, ...]:
     return tuple(stream for stream in Stream if stream in named)
 
 
-HANDLERS = [pull]
+_OPERATION = object_schema(domain.OPERATION)
+_OPERATION["properties"]["fields"] = {"type": "object", "description": "As at the thing's own address."}
+_GROUP = {"type": "object", "properties": {"operations": {"type": "array", "items": _OPERATION}}}
+_PUSH = object_schema(domain.PUSH)
+_PUSH["properties"]["contributions"] = {"type": "array", "items": _GROUP}
+_PUSH["required"] = [*_PUSH["required"], "contributions"]
+_RESULT: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "index": {"type": "integer", "description": "Of the operation, over all contributions."},
+        "status": {"type": "string", "enum": list(domain.Status)},
+        "collection": {"type": "string"},
+        "id": {"type": "string"},
+        "version": {"type": ["integer", "null"]},
+        "conflict_id": {"type": "string"},
+        "severity": {"type": "string"},
+        "quarantine_id": {"type": "string"},
+        "errors": {"type": "array", "items": {"type": "object"}},
+    },
+}
+_PUSHED: dict[str, Any] = {
+    "type": "object",
+    "properties": {"push_id": {"type": "string"}, "results": {"type": "array", "items": _RESULT}},
+    "required": ["push_id", "results"],
+}
+
+
+@post(
+    "/v1/sync/push",
+    operation_id="push",
+    summary="What a device did without a network",
+    tags=["sync"],
+    status_code=200,
+    rate=Rate.SYNC,
+    **describes(
+        body=_PUSH,
+        example={
+            "push_id": "9b2f6c1e",
+            "contributions": [
+                {
+                    "operations": [
+                        {
+                            "op": "create",
+                            "collection": "patients",
+                            "id": "pat-2041",
+                            "fields": {"family_name": "Obi", "given_name": "Ngozi"},
+                        }
+                    ]
+                }
+            ],
+        },
+        answer=_PUSHED,
+        codes=("MALFORMED_JSON", "PUSH_CONFLICT", "INVALID_FIELDS"),
+    ),
+)
+async def push(request: ApiRequest, pushes: NamedDependency[Pushes]) -> Response[bytes]:
+    """Each operation is done as it would be alone; what comes late is merged, what cannot be merged is a conflict.
+
+    A contribution is done as a whole or not at all: what can never be done is quarantined with what belongs to it, and
+    the rest goes on. Sent again with its `push_id`, a push gets its first answer.
+    """
+    pushed = await pushes.push(request.user, domain.read(await json_object(request)))
+    return Response(pushed, media_type=JSON)
+
+
+HANDLERS = [pull, push]

@@ -6,6 +6,7 @@ Before: 0003
 
 import sqlalchemy as sa
 from alembic import op
+from sqlalchemy.dialects import postgresql
 
 revision = "0004"
 down_revision = "0003"
@@ -40,12 +41,38 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("practice_id", "seq", "rank", "id", name="change_feed_pkey"),
         sa.UniqueConstraint("practice_id", "rank", "id", name="change_feed_practice_id_rank_id_key"),
     )
+    op.create_table(
+        "pushes",
+        _id("practice_id"),
+        _id("device_id"),
+        _id("push_id"),
+        _id("account_id"),
+        sa.Column("at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("digest", sa.LargeBinary(), nullable=False),
+        sa.Column("answer", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("practice_id", "device_id", "push_id", name="pushes_pkey"),
+    )
+    op.create_table(
+        "quarantine",
+        _id("practice_id"),
+        _id("id"),
+        _id("push_id"),
+        _id("account_id"),
+        _id("device_id"),
+        sa.Column("at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("operation", postgresql.JSON(), nullable=False),
+        sa.Column("errors", postgresql.JSON(), nullable=False),
+        sa.Column("closed_at", sa.DateTime(timezone=True), nullable=True),
+        sa.PrimaryKeyConstraint("practice_id", "id", name="quarantine_pkey"),
+    )
     # What was there before is told by `refeed`, which knows how things are written on the wire.
     op.execute("INSERT INTO sync_heads SELECT id, 0, gen_random_uuid()::text FROM practices")
-    op.execute(f"GRANT SELECT, INSERT, UPDATE, DELETE ON change_feed TO {ROLE}")
-    op.execute(f"GRANT SELECT, INSERT, UPDATE ON sync_heads TO {ROLE}")
+    op.execute(f"GRANT SELECT, INSERT, UPDATE, DELETE ON change_feed, pushes TO {ROLE}")
+    op.execute(f"GRANT SELECT, INSERT, UPDATE ON sync_heads, quarantine TO {ROLE}")
 
 
 def downgrade() -> None:
+    op.drop_table("quarantine")
+    op.drop_table("pushes")
     op.drop_table("change_feed")
     op.drop_table("sync_heads")
