@@ -61,7 +61,7 @@ from heallog.application.sync.push import Pushes
 from heallog.application.trail import Books
 from heallog.domain.tries import Allowance
 from heallog.entrypoints.cli import create_cli
-from heallog.entrypoints.demo import seed
+from heallog.entrypoints.demo import PASSWORD, PEOPLE, seed
 from heallog.entrypoints.house import Watch
 from heallog.entrypoints.http.app import create_app
 from heallog.entrypoints.worker import Repeated
@@ -85,22 +85,32 @@ def _blacklist(redis: Redis | None, database: Database, clock: Clock, reads: ses
 
 def _mail(settings: config.Settings, clock: Clock) -> Mail:
     """By SMTP where there is a server, else on the screen."""
-    if settings.mail_url is None:
+    if settings.smtp is None:
         return mail.ConsoleMail()
-    return mail.SmtpMail(settings.mail_url, settings.mail_from, clock=clock)
+    return mail.SmtpMail(settings.smtp, settings.mail_from, clock=clock)
 
 
 def read_settings() -> config.Settings:
     """The settings of this process, checked by whoever will use them. Raises `ConfigurationError`."""
     settings = config.read()
-    checks: dict[str, Callable[[], object]] = {
-        "MAIL_URL": lambda: settings.mail_url and mail.server(settings.mail_url),
-        "MAIL_FROM": lambda: settings.mail_url and mail.address(settings.mail_from),
-        "REDIS_URL": lambda: settings.redis_url and redis_sessions.connect(settings.redis_url),
-    }
+    checks: dict[str, Callable[[], object]] = {"REDIS_URL": partial(_redis, settings)}
+    if settings.smtp is not None:
+        checks |= {
+            "MAIL_URL": partial(mail.server, settings.smtp),
+            "MAIL_FROM": partial(mail.address, settings.mail_from),
+        }
     for name, rate in (settings.rates or {}).items():
         checks[f"RATE_{name.upper()}"] = partial(limits.check, rate)
     wrong = []
+    if settings.environment == "production":
+        try:
+            settings.keys()
+        except config.ConfigurationError as error:
+            wrong.append(str(error))
+        if settings.mail_url is None:
+            wrong.append(
+                f"HEALLOG_MAIL_URL must be set in production; {config.CONSOLE} prints letters, and codes, to the log"
+            )
     for name, check in checks.items():
         try:
             check()
@@ -270,7 +280,7 @@ def http_app(wired: Container) -> Litestar:
     """The application over one container; pools and what goes on beside the requests open and close with it."""
     database, trail = wired.database(), wired.trail()
     beside: list[Repeated | mail.SmtpMail] = [
-        Repeated("audit.seal", wired.sealer().seal, wired.settings().seal_every),
+        Repeated("audit.seal", wired.sealer().seal, wired.settings().seal_every, at_last=True),
         Repeated("sessions.sweep", wired.sessions().sweep, SWEEP_EVERY),
     ]
     if len(wired.settings().keys()) > 1:
@@ -399,6 +409,16 @@ class House:
             raise config.ConfigurationError("the demo's password is public; there is no demo in production")
         return await seed(services, f"http://{host}:{port}")
 
+    async def _no_demo(self, url: str) -> None:
+        async with self.services(url) as services, services.uow() as uow:
+            for email, _, _ in PEOPLE:
+                if (account := await uow.accounts.by_email(email)) is None:
+                    continue
+                if await services.passwords().verify(account.password_hash, PASSWORD):
+                    raise config.ConfigurationError(
+                        f"{email} of the demo is in this database, with a password that everyone knows; use another one"
+                    )
+
     def serve(self, url: str, host: str, port: int, workers: int | None, ready: str) -> None:
         from granian import Granian
 
@@ -414,6 +434,8 @@ class House:
                 super().signal_handler_interrupt(*arguments, **named)
 
         settings = self._read
+        if settings.environment == "production":
+            asyncio.run(self._no_demo(url))
         # The workers read their settings themselves; these they cannot know.
         os.environ["HEALLOG_DATABASE_URL"] = url
         os.environ["HEALLOG_SECRET_KEY"] = settings.keys()[0]

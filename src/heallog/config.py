@@ -12,6 +12,9 @@ from typing import Literal
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+CONSOLE = "console"
+"""Instead of a mail server: letters are printed, with the codes in them."""
+
 SHORTEST_KEY = 32
 FEWEST_CHARACTERS = 10
 """Different ones that a key must be made of. Of ten thousand random keys of 32 hexadecimal digits, one has fewer."""
@@ -30,7 +33,13 @@ class Settings(BaseSettings):
     """Every setting, with its default. `.env.template` explains each."""
 
     model_config = SettingsConfigDict(
-        env_prefix="HEALLOG_", env_file=".env", env_file_encoding="utf-8", extra="ignore", frozen=True
+        env_prefix="HEALLOG_",
+        env_file=".env",
+        env_file_encoding="utf-8",
+        # A variable that is there and empty is not set: so it stands in templates.
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
     )
 
     environment: Literal["local", "production"] = "local"
@@ -68,9 +77,14 @@ class Settings(BaseSettings):
         return self.database_url is None
 
     @property
+    def smtp(self) -> str | None:
+        """The server that takes our mail. None where letters are printed."""
+        return None if self.mail_url in ("", CONSOLE) else self.mail_url
+
+    @property
     def verified_only(self) -> bool:
         """Whether accounts must verify their address. Where nothing is said: where mail really leaves the house."""
-        return self.mail_url is not None if self.require_verified_email is None else self.require_verified_email
+        return self.smtp is not None if self.require_verified_email is None else self.require_verified_email
 
     @property
     def rates(self) -> dict[str, str] | None:

@@ -1,11 +1,11 @@
 """What the contract tests tell their stories with: a backend, and a practice on it."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 from uuid import uuid4
 
 from heallog.adapters.memory import audit as memory_audit
@@ -13,6 +13,7 @@ from heallog.adapters.memory.conflicts import ConflictReads as MemoryConflictRea
 from heallog.adapters.memory.ledger import ledger as memory_ledger
 from heallog.adapters.memory.patients import PatientReads as MemoryPatientReads
 from heallog.adapters.memory.records import RecordReads as MemoryRecordReads
+from heallog.adapters.memory.sessions import SessionReads as MemorySessionReads
 from heallog.adapters.memory.store import Store
 from heallog.adapters.memory.unit_of_work import MemoryUnitOfWork
 from heallog.adapters.memory.versions import VersionReads as MemoryVersionReads
@@ -23,6 +24,7 @@ from heallog.adapters.postgres.database import Database
 from heallog.adapters.postgres.ledger import ledger as postgres_ledger
 from heallog.adapters.postgres.patients import PatientReads as PostgresPatientReads
 from heallog.adapters.postgres.records import RecordReads as PostgresRecordReads
+from heallog.adapters.postgres.sessions import SessionReads as PostgresSessionReads
 from heallog.adapters.postgres.trail import PostgresTrail
 from heallog.adapters.postgres.unit_of_work import PostgresUnitOfWork
 from heallog.adapters.postgres.versions import VersionReads as PostgresVersionReads
@@ -30,6 +32,7 @@ from heallog.application.ports.audit import AuditReads, Evidence, Sealing, Trail
 from heallog.application.ports.conflicts import ConflictReads
 from heallog.application.ports.patients import PatientReads, PatientRepository
 from heallog.application.ports.records import RecordFilter, RecordReads, RecordRepository
+from heallog.application.ports.sessions import SessionReads
 from heallog.application.ports.unit_of_work import UnitOfWork
 from heallog.application.ports.versions import Ledger, VersionReads
 from heallog.domain.access import Actor, Role
@@ -47,7 +50,7 @@ EVERY_RECORD = RecordFilter()
 
 @dataclass(frozen=True)
 class Backend:
-    """One implementation of the ports. `until_waiting(task)` returns once the task stands before a lock or is done."""
+    """One implementation of the ports. `until_waiting` returns once each of its tasks stands at a lock or is done."""
 
     name: str
     uow: Callable[[], UnitOfWork]
@@ -55,9 +58,10 @@ class Backend:
     records: RecordReads
     versions: VersionReads
     conflicts: ConflictReads
+    sessions: SessionReads
     ledger: Callable[[], AbstractAsyncContextManager[Ledger]]
     told: list[Event]
-    until_waiting: Callable[[asyncio.Task[Any]], Any]
+    until_waiting: Callable[..., Any]
     audit: "AuditSide"
 
 
@@ -75,8 +79,8 @@ def memory() -> Backend:
     store = Store()
     told: list[Event] = []
 
-    async def until_waiting(task: asyncio.Task[Any]) -> None:
-        await asyncio.wait([task], timeout=0)  # one turn of the loop: that far it gets
+    async def until_waiting(*tasks: asyncio.Task[Any]) -> None:
+        await asyncio.wait(tasks, timeout=0)  # one turn of the loop: that far they get
 
     return Backend(
         "memory",
@@ -85,6 +89,7 @@ def memory() -> Backend:
         MemoryRecordReads(store),
         MemoryVersionReads(store),
         MemoryConflictReads(store),
+        MemorySessionReads(store),
         lambda: memory_ledger(store),
         told,
         until_waiting,
@@ -100,9 +105,9 @@ def memory() -> Backend:
 def postgres(database: Database) -> Backend:
     told: list[Event] = []
 
-    async def until_waiting(task: asyncio.Task[Any]) -> None:
-        while not task.done():
-            if await database.pool.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
+    async def until_waiting(*tasks: asyncio.Task[Any]) -> None:
+        while going := sum(not task.done() for task in tasks):
+            if await database.pool.fetchval("SELECT count(DISTINCT pid) FROM pg_locks WHERE NOT granted") >= going:
                 return
 
     return Backend(
@@ -112,6 +117,7 @@ def postgres(database: Database) -> Backend:
         PostgresRecordReads(database),
         PostgresVersionReads(database),
         PostgresConflictReads(database),
+        PostgresSessionReads(database),
         lambda: postgres_ledger(database),
         told,
         until_waiting,
@@ -122,6 +128,29 @@ def postgres(database: Database) -> Backend:
             lambda: seals.evidence(database),
         ),
     )
+
+
+Seen = TypeVar("Seen")
+
+
+async def in_turn(
+    backend: Backend, lock: Callable[[UnitOfWork], Awaitable[Seen]], change: Callable[[UnitOfWork], Awaitable[object]]
+) -> Seen:
+    """Of two who come to one lock the second waits until the first has made a change. What the second sees then."""
+
+    async def second() -> Seen:
+        async with backend.uow() as uow:
+            return await lock(uow)
+
+    async with backend.uow() as uow:
+        await lock(uow)
+        task = asyncio.create_task(second())
+        await backend.until_waiting(task)
+        assert not task.done()
+        await change(uow)
+        assert not task.done()
+        await uow.commit()
+    return await task
 
 
 def things(uow: UnitOfWork, collection: Collection) -> PatientRepository | RecordRepository:
@@ -166,6 +195,15 @@ class Clinic:
             await uow.practices.join(Membership(self.id, self.dr_okafor.account_id, Role.OWNER, MONDAY))
             await uow.commit()
         return self
+
+    async def hire(self, who: str, role: Role = Role.CLINICIAN, at: datetime = MONDAY) -> Membership:
+        """One member more, with an account of their own."""
+        member = Membership(self.id, self.account(who).id, role, at)
+        async with self.backend.uow() as uow:
+            await uow.accounts.add(self.account(who))
+            await uow.practices.join(member)
+            await uow.commit()
+        return member
 
     # -- preparing ----------------------------------------------------------------------------------------------
 

@@ -17,6 +17,18 @@ from heallog.adapters.postgres import migrations
 
 from .pages import Reader, environment
 
+LATE = """
+import os
+from datetime import timedelta
+from pathlib import Path
+
+from heallog.adapters import world
+
+clock = world.clock
+world.clock = lambda: clock() + timedelta(seconds=float(Path(os.environ["LATE"]).read_text()))
+"""
+"""Python runs a module called sitecustomize before anything else: this one puts HealLog's clock forward."""
+
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
@@ -66,6 +78,21 @@ async def client(migrated: str, folder: Path) -> AsyncIterator[AsyncTestClient[L
 def reader(client: AsyncTestClient[Litestar], migrated: str, folder: Path) -> Reader:
     """Someone with the application at hand and commands that work on the same database."""
     return Reader(folder, environment(HEALLOG_DATABASE_URL=migrated), client.request)
+
+
+@pytest.fixture
+def late(tmp_path: Path) -> Path:
+    """A file with the seconds by which HealLog's clock is put forward, for what runs with this folder on its path."""
+    (tmp_path / "sitecustomize.py").write_text(LATE)
+    (tmp_path / "late").write_text("0")
+    return tmp_path / "late"
+
+
+@pytest.fixture
+def resident(own_database: str, folder: Path, port: int, late: Path) -> Reader:
+    """Someone with the commands, a database for them, and time."""
+    settings = {"HEALLOG_DATABASE_URL": own_database, "HEALLOG_PORT": str(port)}
+    return Reader(folder, environment(**settings, PYTHONPATH=str(late.parent), LATE=str(late)), late=late)
 
 
 @pytest.fixture

@@ -4,14 +4,17 @@ A page is Markdown with fenced blocks. These are run, from the top to the bottom
 
     ```http             a request (`POST /v1/patients`, headers, an empty line, JSON), and after it, in a block of its
                         own, the answer (`HTTP/1.1 201 Created`, the headers that matter, an empty line, JSON)
-    ```json name.json   a file, written under this name
+    ```json name.json   a file, written under this name; ```python name.py likewise
     ```console          commands after `$ `, each with everything that it prints
+    ```mail             a letter that the running server has printed since the last one; others may come before it
     ```sql name         run by the database server's administrator, in this database
 
 In answers and in what commands print, `…` stands for anything (alone in a line: for any lines) and `{name}` for
 something to remember: the first time it takes whatever stands there, afterwards it is that, in requests too. JSON is
 compared whole: a field too many or too few is a difference. Blocks of ```text are for the eye only; a block in any
 other language is an error, so that none is skipped by a slip of the pen.
+
+Nobody waits for the command `sleep`: HealLog's clock is put forward instead.
 """
 
 import asyncio
@@ -22,6 +25,7 @@ import shlex
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,6 +35,8 @@ import httpx
 ROOT = Path(__file__).parents[2]
 PATIENCE = 120
 """Seconds that a command may take; on a busy machine a start takes many."""
+POST = 10
+"""Seconds that a letter may take."""
 
 _FENCE = re.compile(r"^```(\w*)(?: ([\w.-]+))?$")
 _HOLE = re.compile(r"\{([a-z][a-z_0-9]*)\}|…")
@@ -159,12 +165,16 @@ class Memory:
 
 @dataclass
 class Reader:
-    """Someone who follows a page. `send` sends a request; once a server was started by a command, that one gets it."""
+    """Someone who follows a page. `send` sends a request; once a server was started by a command, that one gets it.
+
+    `late` is a file with the seconds by which HealLog's clock is put forward.
+    """
 
     folder: Path
     environment: Mapping[str, str]
     send: Send | None = None
     sql: Sql | None = None
+    late: Path | None = None
     memory: Memory = field(default_factory=Memory)
     exported: dict[str, str] = field(default_factory=dict)
     status: int = 0
@@ -195,6 +205,10 @@ class Reader:
         elif block.language == "json" and block.name:
             json.loads(block.text)
             (self.folder / block.name).write_text(block.text + "\n", encoding="utf-8")
+        elif block.language == "python" and block.name:
+            (self.folder / block.name).write_text(block.text + "\n", encoding="utf-8")
+        elif block.language == "mail":
+            await self._receive(block.text.splitlines())
         elif block.language == "console":
             await self.type(block.text)
         elif block.language == "sql" and self.sql is not None:
@@ -255,6 +269,8 @@ class Reader:
             self.exported[name] = value
         elif command.startswith("unset "):
             self.exported.pop(command.split()[1])
+        elif command.startswith("sleep ") and self.late is not None:
+            self.late.write_text(str(float(self.late.read_text()) + float(command.split()[1])))
         elif command.startswith("heallog serve"):
             await self._serve(command, expected)
         elif command == "^C":
@@ -299,13 +315,39 @@ class Reader:
         if self.memory.prefix(expected, lines) is None:
             raise WrongPage("\n".join([f"$ {command}", "The page has:", *expected, "It printed:", *lines]))
 
+    async def _receive(self, expected: Sequence[str]) -> None:
+        """Wait for the letter with this head (`To:` and `Subject:`), and compare it."""
+        if self.server is None or self.server.stdout is None:
+            raise WrongPage("no server is running that could print a letter")
+        lines: list[str] = []
+        try:
+            async with asyncio.timeout(POST):
+                while lines[:2] != list(expected[:2]):
+                    lines = []
+                    while await self._line() != "---- mail ----":
+                        pass
+                    while (line := await self._line()) != "--------------":
+                        lines.append(line)
+        except TimeoutError:
+            raise WrongPage(f"there is no such letter; the last one was {lines}") from None
+        if self.memory.prefix(expected, lines) != len(lines):
+            raise WrongPage("\n".join(["The page has:", *expected, "The letter is:", *lines]))
+
+    async def _line(self) -> str:
+        """The next line that the server prints."""
+        line = await self.server.stdout.readline() if self.server and self.server.stdout else b""
+        if not line:
+            raise WrongPage("the server prints nothing any more")
+        return line.decode().rstrip()
+
     async def stop(self) -> None:
         """Ctrl-C, and wait for the end."""
         if self.server is None:
             return
         server, self.server = self.server, None
-        if server.returncode is None:
-            server.send_signal(signal.SIGINT)
+        # Not by its own method: that may take the exit code away from whoever waits for it.
+        with suppress(ProcessLookupError):
+            os.kill(server.pid, signal.SIGINT)
         await asyncio.wait_for(server.communicate(), PATIENCE)
         if server.returncode:
             raise WrongPage(f"the server ended with {server.returncode}")

@@ -10,6 +10,8 @@ HOWTO = {page.stem: page.read_text(encoding="utf-8") for page in (ROOT / "docs" 
 
 
 RUN = HOWTO.pop("run")
+SERVED = {page: HOWTO.pop(page) for page in ("accounts", "practice")}
+"""Pages that start the server themselves: they read the letters that it prints."""
 
 
 @pytest.mark.parametrize("page", sorted(HOWTO))
@@ -22,3 +24,8 @@ async def test_running_does_what_it_says(newcomer: Reader, server: EmbeddedPostg
     ours = server.url.partition("?")[2]
     text = RUN.replace("127.0.0.1:8000", f"127.0.0.1:{port}").replace("HEALLOG_PORT=8000", f"HEALLOG_PORT={port}")
     await newcomer.follow(text.replace("@127.0.0.1:5432/clinic", f"@/clinic?{ours}"))
+
+
+@pytest.mark.parametrize("page", sorted(SERVED))
+async def test_a_page_with_letters_does_what_it_says(page: str, resident: Reader, port: int) -> None:
+    await resident.follow(SERVED[page].replace("127.0.0.1:8000", f"127.0.0.1:{port}"))

@@ -7,6 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
+from . import pages
 from .pages import Memory, Reader, WrongPage, blocks, environment
 
 TRUE = """
@@ -118,6 +119,67 @@ async def test_commands_that_do_something_else(console: str, tmp_path: Path) -> 
 async def test_exported_settings_hold_from_there_on(tmp_path: Path) -> None:
     typed = "$ export HEALLOG_PORT=9\n$ echo $HEALLOG_PORT\n9\n$ unset HEALLOG_PORT\n$ echo $HEALLOG_PORT.\n."
     await reader(tmp_path).follow(f"```console\n{typed}\n```\n")
+
+
+LETTERS = """
+```console
+$ heallog serve --for-the-test
+ready
+```
+
+```mail
+To: a
+Subject: b
+
+The code: {code}
+```
+"""
+
+
+A_LETTER = "---- mail ----\\nTo: a\\nSubject: b\\n\\nThe code: 12\\n--------------\\n"
+ANOTHER = "---- mail ----\\nTo: c\\n--------------\\n{}\\n"
+
+
+def resident(folder: Path, script: str) -> Reader:
+    """Someone whose server is a shell script, which ends well."""
+    command = folder / "heallog"
+    command.write_text(f"#!/bin/sh\ntrap 'exit 0' INT\n{script}\n")
+    command.chmod(0o755)
+    return Reader(folder, {"PATH": f"{folder}:/usr/bin:/bin"})
+
+
+@pytest.mark.parametrize("printed", [A_LETTER, ANOTHER + A_LETTER])
+async def test_a_letter_is_what_the_server_prints(printed: str, tmp_path: Path) -> None:
+    following = resident(tmp_path, f"printf 'ready\\n{printed}'")
+    await following.follow(LETTERS)
+    assert following.memory.known == {"code": "12"}
+
+
+@pytest.mark.parametrize(
+    "printed", ["", ANOTHER, A_LETTER.replace("code", "number"), A_LETTER.replace("To: a", "To: c")]
+)
+async def test_another_letter_than_the_page_has(printed: str, tmp_path: Path) -> None:
+    with pytest.raises(WrongPage, match=r"^line 7: "):
+        await resident(tmp_path, f"printf 'ready\\n{printed}'").follow(LETTERS)
+
+
+async def test_a_letter_that_does_not_come(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pages, "POST", 0.05)
+    with pytest.raises(WrongPage, match=r"^line 7: there is no such letter"):
+        await resident(tmp_path, "echo ready; while :; do sleep 0.05; done").follow(LETTERS)
+
+
+async def test_nobody_waits_for_sleep(tmp_path: Path) -> None:
+    late = tmp_path / "late"
+    late.write_text("0")
+    await Reader(tmp_path, environment(), late=late).type("$ sleep 900\n$ sleep 11")
+    assert float(late.read_text()) == 911
+
+
+async def test_a_python_file_is_written_and_run(tmp_path: Path) -> None:
+    await reader(tmp_path).follow("```python a.py\nprint(1)\n```\n```console\n$ python a.py\n1\n```\n")
+    with pytest.raises(WrongPage):
+        await reader(tmp_path).follow("```python\nprint(1)\n```\n")
 
 
 def test_a_block_that_does_not_end() -> None:

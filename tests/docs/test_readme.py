@@ -17,9 +17,9 @@ def settings_in(lines: re.Pattern[str], text: str) -> dict[str, str]:
 
 
 def expected(unset: str) -> dict[str, str]:
-    defaults = {name: field.default for name, field in FIELDS.items()}
+    defaults = {name: "on" if field.default is True else field.default for name, field in FIELDS.items()}
     return {
-        f"HEALLOG_{name.upper()}": unset if value is None else f"{value}".removesuffix(".0")
+        f"HEALLOG_{name.upper()}": unset if value in {None, ""} else f"{value}".removesuffix(".0")
         for name, value in defaults.items()
     }
 

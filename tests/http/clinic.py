@@ -28,6 +28,12 @@ class Clinic:
     account_id: str
     email: str
     token: str
+    refresh_token: str = ""
+
+    @property
+    def annex(self) -> str:
+        """The id of a second practice, where there is one."""
+        return f"annex-{self.practice_id}"
 
     async def call(
         self,
@@ -172,8 +178,8 @@ class Clinic:
             "accounts": mine.replace("account_id IN", "id IN"),
             "one_time_codes": f"email_key IN ({key})",
         }
-        texts = " UNION ALL ".join(f"SELECT {table}::text AS row FROM {table} WHERE {of}" for table, of in tables.items())
-        together = f"SELECT string_agg(row, ' ' ORDER BY row) FROM ({texts}) AS everything"
+        texts = (f"SELECT {table}::text AS row FROM {table} WHERE {of}" for table, of in tables.items())
+        together = f"SELECT string_agg(row, ' ' ORDER BY row) FROM ({' UNION ALL '.join(texts)}) AS everything"
         return await self.container.database().pool.fetchval(together, self.practice_id)
 
     async def written(self) -> tuple[int, str]:

@@ -3,7 +3,8 @@
 import asyncio
 import io
 import json
-from collections.abc import AsyncIterator, Callable, Iterator
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from heallog.adapters.security import Argon2Passwords
 from heallog.adapters.world import clock
 
 from .clinic import PASSWORD, Clinic, NewClinic
+from .operations import listed
 from .people import Clock, House, NewHouse
 
 
@@ -93,6 +95,7 @@ def new_clinic(client: httpx.AsyncClient, container: bootstrap.Container) -> New
             registered["account"]["id"],
             email,
             registered["tokens"]["access_token"],
+            registered["tokens"]["refresh_token"],
         )
 
     return make
@@ -112,38 +115,62 @@ async def document(client: httpx.AsyncClient) -> dict[str, Any]:
 # -- other servers ------------------------------------------------------------------------------------------------
 
 
-def beside(container: bootstrap.Container, settings: dict[str, Any]) -> tuple[bootstrap.Container, Clock]:
-    """A second house over the same database and post, with a clock and settings of its own."""
+def beside(container: bootstrap.Container, settings: dict[str, Any], **parts: Any) -> tuple[bootstrap.Container, Clock]:
+    """A second house over the same database and post, with a clock, settings and perhaps other parts of its own."""
     wired, still = bootstrap.container(container.settings().model_copy(update=settings)), Clock(clock())
     wired.clock.override(providers.Object(still))
-    for shared in ("database", "passwords", "mail"):
-        getattr(wired, shared).override(providers.Object(getattr(container, shared)()))
+    shared = {name: getattr(container, name)() for name in ("database", "passwords", "mail")}
+    for name, part in (shared | parts).items():
+        getattr(wired, name).override(providers.Object(part))
     return wired, still
 
 
+def documented(document: dict[str, Any]) -> Callable[[httpx.Response], Awaitable[None]]:
+    """Sees to it that every answer has a status that the document knows for what was asked."""
+    known = [
+        (said["method"], re.compile(re.sub(r"{\w+}", "[^/]+", said["path"])), said["responses"])
+        for said in sorted(listed(document).values(), key=lambda said: said["path"].count("{"))
+    ]
+
+    async def check(answer: httpx.Response) -> None:
+        method, path = answer.request.method, answer.request.url.path
+        for known_method, pattern, responses in known:
+            if known_method == method and pattern.fullmatch(path):
+                assert str(answer.status_code) in responses, (method, path, answer.status_code)
+                return
+
+    return check
+
+
 @asynccontextmanager
-async def served(container: bootstrap.Container, still: Clock, address: str = "127.0.0.1") -> AsyncIterator[House]:
+async def served(
+    document: dict[str, Any], container: bootstrap.Container, still: Clock, address: str = "127.0.0.1"
+) -> AsyncIterator[House]:
     """Requests from an address into an application whose database is open already."""
     app = bootstrap.http_app(container)
     transport = httpx.ASGITransport(app=app, raise_app_exceptions=False, client=(address, 1))
-    async with httpx.AsyncClient(transport=transport, base_url="http://heallog.test") as opened:
+    async with httpx.AsyncClient(
+        transport=transport, base_url="http://heallog.test", event_hooks={"response": [documented(document)]}
+    ) as opened:
         yield House(opened, container, still, app)
 
 
 @pytest.fixture
-async def another(client: httpx.AsyncClient, container: bootstrap.Container) -> AsyncIterator[NewHouse]:
+async def another(document: dict[str, Any], container: bootstrap.Container) -> AsyncIterator[NewHouse]:
     """Makes further servers over the same database, each with its own clock and settings."""
     async with AsyncExitStack() as stack:
 
-        async def make(address: str = "127.0.0.1", **settings: Any) -> House:
-            return await stack.enter_async_context(served(*beside(container, settings), address))
+        async def make(*, address: str = "127.0.0.1", parts: Mapping[str, Any] | None = None, **settings: Any) -> House:
+            return await stack.enter_async_context(
+                served(document, *beside(container, settings, **(parts or {})), address)
+            )
 
         yield make
 
 
 @pytest.fixture(scope="session")
-async def only_house(client: httpx.AsyncClient, container: bootstrap.Container) -> AsyncIterator[House]:
-    async with served(*beside(container, {})) as house:
+async def only_house(document: dict[str, Any], container: bootstrap.Container) -> AsyncIterator[House]:
+    async with served(document, *beside(container, {})) as house:
         yield house
 
 

@@ -1,37 +1,52 @@
 """Every operation of the API: who may do it, and what must be there before it can succeed."""
 
+import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-from heallog.domain.access import Permission
+import pyotp
 
-from .clinic import Clinic
+from heallog.domain.access import PERMISSIONS, Permission, Role
 
-Prepare = Callable[[Clinic], Awaitable[str]]
-"""Makes what the operation needs, so that the example of its body succeeds; gives the id to ask for."""
+from .clinic import PASSWORD, Clinic, code_in
+
+Prepare = Callable[[Clinic, Role], Awaitable[str]]
+"""Makes what someone with a role needs, so that the example of the body succeeds; gives the id to ask for."""
 
 
 @dataclass(frozen=True)
 class Operation:
-    """`permission` is None where being logged in is enough. `path` has the places of the OpenAPI document."""
+    """`permission` is None where being logged in is enough: these are the account's own things.
+
+    `path` has the places of the OpenAPI document. What is prepared stands in the path, or in the body as `said`.
+    """
 
     method: str
     path: str
     permission: Permission | None
     prepare: Prepare | None = None
     query: str = ""
+    said: str = ""
+
+    @property
+    def of_one_thing(self) -> bool:
+        return "{" in self.path
 
     def address(self, thing: str) -> str:
         """Where it is done to one thing."""
-        filled = self.path.format(patient_id=thing, record_id=thing, conflict_id=thing, number=1)
+        filled = re.sub(r"{\w+}", thing, self.path.replace("{number}", "1"))
         return f"{filled}?{self.query}" if self.query else filled
+
+    def body(self, example: Any, thing: str) -> Any:
+        """What is sent: the example of the document, and in it what no example can know."""
+        return {**example, self.said: thing} if self.said else example
 
 
 def patient(version: int = 1, *, deleted: bool = False) -> Prepare:
     """A patient at a version; deleted with the last one."""
 
-    async def prepare(clinic: Clinic) -> str:
+    async def prepare(clinic: Clinic, _: Role) -> str:
         path = f"/v1/patients/{(made := await clinic.patient())['id']}"
         await _at(clinic, path, 1, version - deleted, phone="0{}")
         if deleted:
@@ -44,7 +59,7 @@ def patient(version: int = 1, *, deleted: bool = False) -> Prepare:
 def record(version: int = 1, *, deleted: bool = False, signed: bool = False) -> Prepare:
     """A record at a version; deleted or signed with the last one."""
 
-    async def prepare(clinic: Clinic) -> str:
+    async def prepare(clinic: Clinic, _: Role) -> str:
         made = await clinic.record((await clinic.patient())["id"])
         path = f"/v1/records/{made['id']}"
         await _at(clinic, path, 1, version - (deleted or signed), title="Pressure {}")
@@ -58,12 +73,12 @@ def record(version: int = 1, *, deleted: bool = False, signed: bool = False) -> 
     return prepare
 
 
-async def conflict(clinic: Clinic) -> str:
+async def conflict(clinic: Clinic, _: Role) -> str:
     """A dose that was changed to 20 on one device and to 15 on another; the head is at version 2."""
     made = await clinic.record((await clinic.patient())["id"], kind="medication", title="Metformin", dose=10)
     path = f"/v1/records/{made['id']}"
     await clinic.changed(path, 1, dose=20)
-    tablet = clinic.token_for(device="tablet")
+    tablet = await clinic.token_for(device="tablet")
     answer = await clinic.call("PATCH", path, {"base_version": 1, "dose": 15}, token=tablet)
     assert answer.status_code == 409, answer.text
     return answer.json()["error"]["context"]["conflict"]["id"]
@@ -74,11 +89,76 @@ async def _at(clinic: Clinic, path: str, version: int, wanted: int, **fields: st
         await clinic.changed(path, number, **{name: value.format(number) for name, value in fields.items()})
 
 
+# -- people -------------------------------------------------------------------------------------------------------
+
+
+async def a_colleague(clinic: Clinic, _: Role) -> str:
+    """A member whom nobody of the matrix is, and who is logged in."""
+    return (await clinic.session_for(Role.CLINICIAN, account=f"ben-{clinic.practice_id}"))[0].account_id
+
+
+async def anothers_broken_glass(clinic: Clinic, _: Role) -> str:
+    """By an assistant whom nobody of the matrix is: who broke it may always say that it is over."""
+    token = await clinic.token_for(Role.ASSISTANT, account=f"ada-{clinic.practice_id}")
+    reason = {"reason": "Nobody can be reached."}
+    answer = await clinic.call("POST", "/v1/practice/emergencies", reason, token=token)
+    assert answer.status_code == 201, answer.text
+    return answer.json()["id"]
+
+
+async def another_session(clinic: Clinic, role: Role) -> str:
+    """Of the one who asks, on another device."""
+    return (await clinic.session_for(role, device="lost"))[0].id
+
+
+async def another_practice(clinic: Clinic, role: Role) -> str:
+    """Of the one who asks, who has the same role there."""
+    pool = clinic.container.database().pool
+    await pool.execute(
+        "INSERT INTO practices (id, name, created_at) VALUES ($1, 'Annex', now()) ON CONFLICT DO NOTHING", clinic.annex
+    )
+    await pool.execute(
+        "INSERT INTO memberships (practice_id, account_id, role, created_at) VALUES ($1, $2, $3, now())",
+        clinic.annex,
+        await clinic.member(role),
+        role,
+    )
+    return clinic.annex
+
+
+async def mailed_code(clinic: Clinic, role: Role) -> str:
+    answer = await clinic.call("POST", "/v1/auth/verify-email/send", token=await clinic.token_for(role))
+    assert answer.status_code == 204, answer.text
+    return code_in(clinic.letters(clinic.address_of(await clinic.member(role)))[-1])
+
+
+async def apps_code(clinic: Clinic, role: Role) -> str:
+    """What an authenticator app shows that was just begun with."""
+    answer = await clinic.call("POST", "/v1/auth/totp", {"password": PASSWORD}, token=await clinic.token_for(role))
+    assert answer.status_code == 201, answer.text
+    return pyotp.TOTP(answer.json()["secret"]).at(clinic.container.clock()())
+
+
+async def recovery_code(clinic: Clinic, role: Role) -> str:
+    """Of a second factor that is asked for."""
+    said, token = {"otp": await apps_code(clinic, role)}, await clinic.token_for(role)
+    answer = await clinic.call("POST", "/v1/auth/totp/confirm", said, token=token)
+    assert answer.status_code == 200, answer.text
+    return answer.json()["recovery_codes"][0]
+
+
+# -- the table ----------------------------------------------------------------------------------------------------
+
 P, R, C = "/v1/patients/{patient_id}", "/v1/records/{record_id}", "/v1/conflicts/{conflict_id}"
+A, M, E = "/v1/auth", "/v1/practice/members", "/v1/practice/emergencies"
 
 PUBLIC = {
-    "register": ("POST", "/v1/auth/register"),
-    "login": ("POST", "/v1/auth/login"),
+    "register": ("POST", f"{A}/register"),
+    "acceptInvitation": ("POST", f"{A}/accept-invitation"),
+    "login": ("POST", f"{A}/login"),
+    "refresh": ("POST", f"{A}/refresh"),
+    "forgotPassword": ("POST", f"{A}/password/forgot"),
+    "resetPassword": ("POST", f"{A}/password/reset"),
     "live": ("GET", "/health/live"),
     "ready": ("GET", "/health/ready"),
 }
@@ -86,6 +166,28 @@ PUBLIC = {
 
 OPERATIONS = {
     "me": Operation("GET", "/v1/me", None),
+    "changeMe": Operation("PATCH", "/v1/me", None),
+    "changePassword": Operation("POST", f"{A}/password/change", None),
+    "verifyEmail": Operation("POST", f"{A}/verify-email", None, mailed_code, said="code"),
+    "sendVerification": Operation("POST", f"{A}/verify-email/send", None),
+    "enrolTotp": Operation("POST", f"{A}/totp", None),
+    "confirmTotp": Operation("POST", f"{A}/totp/confirm", None, apps_code, said="otp"),
+    "removeTotp": Operation("DELETE", f"{A}/totp", None, recovery_code, said="otp"),
+    "logout": Operation("POST", f"{A}/logout", None),
+    "logoutAll": Operation("POST", f"{A}/logout-all", None),
+    "switch": Operation("POST", f"{A}/switch", None, another_practice, said="practice_id"),
+    "listSessions": Operation("GET", "/v1/sessions", None),
+    "revokeSession": Operation("DELETE", "/v1/sessions/{session_id}", None, another_session),
+    "getPractice": Operation("GET", "/v1/practice", Permission.READ_PRACTICE),
+    "changePractice": Operation("PATCH", "/v1/practice", Permission.CHANGE_PRACTICE),
+    "listMembers": Operation("GET", M, Permission.READ_MEMBERS),
+    "inviteMember": Operation("POST", M, Permission.MANAGE_MEMBERS),
+    "changeMember": Operation("PATCH", f"{M}/{{member_id}}", Permission.MANAGE_MEMBERS, a_colleague),
+    "removeMember": Operation("DELETE", f"{M}/{{member_id}}", Permission.MANAGE_MEMBERS, a_colleague),
+    "logOutMember": Operation("DELETE", f"{M}/{{member_id}}/sessions", Permission.MANAGE_MEMBERS, a_colleague),
+    "breakGlass": Operation("POST", E, Permission.BREAK_GLASS),
+    "listEmergencies": Operation("GET", E, Permission.READ_EMERGENCIES),
+    "closeEmergency": Operation("DELETE", f"{E}/{{emergency_id}}", Permission.MANAGE_MEMBERS, anothers_broken_glass),
     "createPatient": Operation("POST", "/v1/patients", Permission.WRITE_PATIENTS),
     "listPatients": Operation("GET", "/v1/patients", Permission.READ_PATIENTS),
     "getPatient": Operation("GET", P, Permission.READ_PATIENTS, patient()),
@@ -121,6 +223,12 @@ OPERATIONS = {
     "importFhir": Operation("POST", "/v1/import/fhir", Permission.IMPORT),
 }
 """What a token is needed for."""
+
+
+def may(permission: Permission | None) -> Role:
+    """Somebody who may; the owner, if the owner does."""
+    return next(role for role in Role if permission is None or permission in PERMISSIONS[role])
+
 
 METHODS = ("get", "put", "post", "patch", "delete", "head", "options", "trace")
 

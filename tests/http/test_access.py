@@ -1,43 +1,28 @@
 """Deny by default: every operation of the document, asked for by everyone who should not get it."""
 
-from datetime import timedelta
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
 import pytest
+from litestar import get, put
 
 from heallog import bootstrap
+from heallog.adapters.world import clock
+from heallog.application.ports.unit_of_work import UnitOfWorkFactory
 from heallog.domain.access import PERMISSIONS, Permission, Role
+from heallog.entrypoints.http.auth import ApiRequest
+from heallog.entrypoints.http.openapi import describes
 
+from . import trespass
 from .clinic import Clinic, NewClinic, refused
-from .operations import OPERATIONS, PUBLIC, Operation, example_of, listed
+from .conftest import beside, served
+from .operations import OPERATIONS, PUBLIC, Operation
+from .people import House, NewHouse
+from .trespass import prepared
 
 EACH = pytest.mark.parametrize("name", OPERATIONS)
-ON_ONE_THING = [name for name, operation in OPERATIONS.items() if "{" in operation.path]
-
-
-class Asked:
-    """One operation, ready to be asked for."""
-
-    def __init__(self, clinic: Clinic, operation: Operation, thing: str, body: Any) -> None:
-        self.clinic = clinic
-        self.operation = operation
-        self.thing = thing
-        self.body = body
-
-    async def by(self, token: str | None = None, *, thing: str | None = None) -> httpx.Response:
-        address = self.operation.address(thing or self.thing)
-        return await self.clinic.call(self.operation.method, address, self.body, token=token)
-
-
-@pytest.fixture
-def asked(clinic: Clinic, document: dict[str, Any]) -> Any:
-    async def prepare(name: str) -> Asked:
-        operation = OPERATIONS[name]
-        thing = await operation.prepare(clinic) if operation.prepare else "none"
-        return Asked(clinic, operation, thing, example_of(listed(document)[name]))
-
-    return prepare
+ON_ONE_THING = [name for name, operation in OPERATIONS.items() if operation.of_one_thing]
 
 
 # -- nothing is forgotten -----------------------------------------------------------------------------------------
@@ -45,28 +30,17 @@ def asked(clinic: Clinic, document: dict[str, Any]) -> Any:
 
 def test_every_operation_of_the_document_is_in_the_table(document: dict[str, Any]) -> None:
     """A new route: add it to `operations.py`, with the permission that it takes."""
-    found = {name: (operation["method"], operation["path"]) for name, operation in listed(document).items()}
-    known = {name: (operation.method, operation.path) for name, operation in OPERATIONS.items()}
-    assert found == known | PUBLIC
+    assert trespass.forgotten(document) == []
 
 
-def test_every_route_is_in_the_document_or_is_known_not_to_be(container: bootstrap.Container) -> None:
-    """Whatever the application answers to: the document, the page and its files are the only others.
-
-    Litestar brings `oauth2-redirect.html`, a script without data, and `/schema/{path}`, its 404.
-    """
-    app = bootstrap.http_app(container)
-    documented = {operation.path for operation in OPERATIONS.values()} | {path for _, path in PUBLIC.values()}
-    routes = {route.path_format for route in app.routes}
-    of_the_page = {"/schema", "/schema/openapi.json", "/schema/static/{name}", "/schema/oauth2-redirect.html"}
-    assert routes - documented == of_the_page | {"/schema/{path}"}
+def test_every_route_is_in_the_document_or_is_known_not_to_be(
+    container: bootstrap.Container, document: dict[str, Any]
+) -> None:
+    assert trespass.hidden(bootstrap.http_app(container), document) == []
 
 
 def test_public_is_what_says_so_and_nothing_else(document: dict[str, Any]) -> None:
-    assert document["security"] == [{"token": []}]
-    public = {name for name, operation in listed(document).items() if operation.get("security") == []}
-    assert public == set(PUBLIC)
-    assert all("security" not in operation for name, operation in listed(document).items() if name not in public)
+    assert trespass.ajar(document) == []
 
 
 def test_every_permission_is_asked_for_by_some_operation() -> None:
@@ -77,30 +51,17 @@ def test_every_permission_is_asked_for_by_some_operation() -> None:
 
 
 @EACH
-async def test_nobody_gets_in_without_a_good_token(asked: Any, clinic: Clinic, name: str) -> None:
-    ready = await asked(name)
-    written = await clinic.rows()
-    method, address = ready.operation.method, ready.operation.address(ready.thing)
-    for headers, code in (
-        ({}, "NOT_AUTHENTICATED"),
-        ({"Authorization": "Bearer garbage"}, "NOT_AUTHENTICATED"),
-        ({"Authorization": f"Basic {clinic.token}"}, "NOT_AUTHENTICATED"),
-        ({"Authorization": f"Bearer {clinic.token_for(Role.OWNER, ago=timedelta(hours=1))}"}, "TOKEN_EXPIRED"),
-    ):
-        answer = await clinic.client.request(method, address, json=ready.body, headers=headers)
-        refused(answer, 401, code)
-        assert answer.headers["www-authenticate"] == "Bearer"
-    assert await clinic.rows() == written
+async def test_nobody_gets_in_without_a_good_token(clinic: Clinic, document: dict[str, Any], name: str) -> None:
+    assert await trespass.intrusions(await prepared(clinic, document, name)) == []
 
 
 @pytest.mark.parametrize("name", ON_ONE_THING)
-async def test_a_stranger_learns_nothing_not_even_whether_it_is_there(asked: Any, clinic: Clinic, name: str) -> None:
+async def test_a_stranger_learns_nothing_not_even_whether_it_is_there(
+    clinic: Clinic, document: dict[str, Any], name: str
+) -> None:
     """Asked about what is there and about what is not, without a token."""
-    ready = await asked(name)
-    answers = [
-        await clinic.client.request(ready.operation.method, ready.operation.address(thing), json=ready.body)
-        for thing in (ready.thing, "nothing")
-    ]
+    asked = await prepared(clinic, document, name)
+    answers = [await asked.by(None, thing=thing) for thing in (asked.thing, "nothing")]
     there, not_there = ({**answer.json(), "request_id": ""} for answer in answers)
     assert there == not_there
 
@@ -129,31 +90,143 @@ async def test_nothing_hides_behind_the_documents_name(client: httpx.AsyncClient
 @pytest.mark.parametrize("role", Role)
 @EACH
 async def test_a_role_may_do_what_the_table_says_and_nothing_else(
-    asked: Any, clinic: Clinic, document: dict[str, Any], name: str, role: Role
+    clinic: Clinic, document: dict[str, Any], name: str, role: Role
 ) -> None:
-    ready = await asked(name)
-    written = await clinic.rows()
-    answer = await ready.by(clinic.token_for(role))
-    assert str(answer.status_code) in listed(document)[name]["responses"]
-    permission = ready.operation.permission
-    if permission is None or permission in PERMISSIONS[role]:
-        assert answer.is_success, answer.text
-        assert ready.operation.method == "GET" or await clinic.rows() > written
-    else:
-        error = refused(answer, 403, "FORBIDDEN")
-        assert error["context"] == {"permission": str(permission)}
-        assert await clinic.rows() == written
+    assert await trespass.trespasses(await prepared(clinic, document, name, role), role) == []
 
 
-@pytest.mark.parametrize("name", ON_ONE_THING)
-async def test_who_may_not_do_it_is_not_told_whether_it_is_there(asked: Any, clinic: Clinic, name: str) -> None:
-    ready = await asked(name)
+@pytest.mark.parametrize("name", [name for name in ON_ONE_THING if OPERATIONS[name].permission])
+async def test_who_may_not_do_it_is_not_told_whether_it_is_there(
+    clinic: Clinic, document: dict[str, Any], name: str
+) -> None:
+    asked = await prepared(clinic, document, name)
     for role in Role:
-        if ready.operation.permission in PERMISSIONS[role]:
+        if asked.operation.permission in PERMISSIONS[role]:
             continue
-        answers = [await ready.by(clinic.token_for(role), thing=thing) for thing in (ready.thing, "nothing")]
+        token = await clinic.token_for(role)
+        answers = [await asked.by(token, thing=thing) for thing in (asked.thing, "nothing")]
         there, not_there = ({**answer.json(), "request_id": ""} for answer in answers)
         assert there == not_there
+
+
+# -- who has not verified their address ---------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+async def mailing_house(document: dict[str, Any], container: bootstrap.Container) -> AsyncIterator[House]:
+    async with served(document, *beside(container, {"require_verified_email": True})) as house:
+        yield house
+
+
+@pytest.fixture
+def strict(mailing_house: House) -> House:
+    """A server on which addresses have to be verified."""
+    mailing_house.clock.now = clock()
+    return mailing_house
+
+
+@EACH
+async def test_who_has_not_verified_their_address_has_their_own_account_and_nothing_else(
+    clinic: Clinic, strict: House, document: dict[str, Any], name: str
+) -> None:
+    asked = await prepared(clinic, document, name)
+    asked.clinic = strict.clinic(clinic)
+    assert await trespass.unverified(asked) == []
+
+
+async def test_bola_verifies_her_address_and_goes_on_with_the_same_token(strict: House) -> None:
+    bola = await strict.person()
+    refused(await bola.post("/v1/patients", {"family_name": "Obi"}), 403, "EMAIL_NOT_VERIFIED")
+    await bola.did("POST", "/v1/auth/verify-email", {"code": bola.code})
+    await bola.did("POST", "/v1/patients", {"family_name": "Obi"})
+
+
+# -- holes that are planted ---------------------------------------------------------------------------------------
+
+
+class Careless:
+    """A use case that forgets to authorise."""
+
+    def __init__(self, uow: UnitOfWorkFactory) -> None:
+        self._uow = uow
+
+    async def addresses(self, practice_id: str) -> list[str]:
+        async with self._uow() as uow:
+            return [member.email for member in await uow.practices.present(practice_id, clock())]
+
+
+async def document_of(house: House) -> dict[str, Any]:
+    return (await house.client.get("/schema/openapi.json")).json()
+
+
+LIST = describes(answer={"type": "object"})
+AS_IF_IT_ASKED = {"addresses": Operation("GET", "/v1/addresses", Permission.READ_AUDIT)}
+
+
+async def test_a_route_whose_use_case_forgets_to_authorise_is_caught(clinic: Clinic, another: NewHouse) -> None:
+    house = await another()
+    careless = Careless(house.container.uow)
+
+    @get("/v1/addresses", operation_id="addresses", **LIST)
+    async def addresses(request: ApiRequest) -> dict[str, Any]:
+        return {"items": await careless.addresses(request.user.practice_id)}
+
+    house.app.register(addresses)
+    document = await document_of(house)
+    assert trespass.forgotten(document) == ["not in the table: addresses GET /v1/addresses"]
+    # Whoever puts it into the table, with the permission that it should take, is told that it does not.
+    table = {**OPERATIONS, **AS_IF_IT_ASKED}
+    assert trespass.forgotten(document, table) == []
+    asked = await prepared(house.clinic(clinic), document, "addresses", table=table)
+    assert await trespass.intrusions(asked) == []
+    caught = {role: await trespass.trespasses(asked, role) for role in Role}
+    assert caught[Role.OWNER] == caught[Role.AUDITOR] == []
+    for role in (Role.CLINICIAN, Role.ASSISTANT):
+        (complaint,) = caught[role]
+        assert complaint.startswith(f"{role} is answered 200")
+    strict = await another(require_verified_email=True)
+    strict.app.register(addresses)
+    asked.clinic = strict.clinic(clinic)
+    caught_too = await trespass.unverified(asked)
+    assert [complaint.partition(";")[0] for complaint in caught_too] == [f"{role} is answered 200" for role in Role]
+
+
+async def test_a_route_that_is_public_and_should_not_be_is_caught(clinic: Clinic, another: NewHouse) -> None:
+    house = await another()
+    careless = Careless(house.container.uow)
+
+    @get("/v1/addresses", operation_id="addresses", public=True, **LIST)
+    async def addresses(request: ApiRequest) -> dict[str, Any]:
+        return {"items": await careless.addresses(clinic.practice_id)}
+
+    house.app.register(addresses)
+    document, table = await document_of(house), {**OPERATIONS, **AS_IF_IT_ASKED}
+    assert trespass.ajar(document) == ["public: addresses"]
+    asked = await prepared(house.clinic(clinic), document, "addresses", table=table)
+    caught = await trespass.intrusions(asked)
+    assert len(caught) == len(await trespass.worthless(clinic))
+    assert "who shows nothing is answered 200" in caught[0]
+
+
+async def test_routes_that_hide_from_the_document_are_caught(another: NewHouse) -> None:
+    house = await another()
+
+    @get("/schema/addresses", operation_id="underTheDocument", include_in_schema=False)
+    async def under_the_document() -> dict[str, Any]:
+        return {}
+
+    @put("/v1/me", operation_id="anotherMethod", include_in_schema=False)
+    async def another_method(request: ApiRequest) -> dict[str, Any]:
+        return {}
+
+    house.app.register(under_the_document)
+    house.app.register(another_method)
+    assert (await house.client.get("/schema/addresses")).status_code == 200
+    document = await document_of(house)
+    assert trespass.forgotten(document) == []
+    assert trespass.hidden(house.app, document) == [
+        "not in the document: GET /schema/addresses", "not in the document: PUT /v1/me",
+    ]  # fmt: skip
 
 
 # -- other practices ----------------------------------------------------------------------------------------------
@@ -161,21 +234,33 @@ async def test_who_may_not_do_it_is_not_told_whether_it_is_there(asked: Any, cli
 
 @pytest.mark.parametrize("name", ON_ONE_THING)
 async def test_what_is_anothers_answers_exactly_as_what_is_not_there(
-    asked: Any, clinic: Clinic, new_clinic: NewClinic, document: dict[str, Any], name: str
+    clinic: Clinic, new_clinic: NewClinic, document: dict[str, Any], name: str
 ) -> None:
-    ready = await asked(name)
+    asked = await prepared(clinic, document, name)
     elsewhere = await new_clinic()
-    before = await clinic.rows(), await elsewhere.rows()
-    for role in Role:
-        if ready.operation.permission not in PERMISSIONS[role]:
-            continue
-        token = elsewhere.token_for(role)
-        foreign, missing = await ready.by(token), await ready.by(token, thing="nothing")
+    permission = asked.operation.permission
+    tokens = [await elsewhere.token_for(role) for role in Role if permission is None or permission in PERMISSIONS[role]]
+    before = await clinic.written(), await elsewhere.written()
+    for token in tokens:
+        foreign, missing = await asked.by(token), await asked.by(token, thing="nothing")
         refused(foreign, 404, "NOT_FOUND")
-        assert "404" in listed(document)[name]["responses"]
+        assert "404" in asked.responses
         assert {**foreign.json(), "request_id": ""} == {**missing.json(), "request_id": ""}
         assert {**foreign.headers, "x-request-id": ""} == {**missing.headers, "x-request-id": ""}
-    assert (await clinic.rows(), await elsewhere.rows()) == before
+    assert (await clinic.written(), await elsewhere.written()) == before
+
+
+async def test_a_colleagues_session_and_a_practice_one_is_not_in_are_as_if_they_were_not_there(
+    clinic: Clinic, new_clinic: NewClinic, document: dict[str, Any]
+) -> None:
+    session = await prepared(clinic, document, "revokeSession", Role.ASSISTANT)
+    switch = await prepared(await new_clinic(), document, "switch")
+    for asked, missing in ((session, {"thing": "nothing"}), (switch, {})):
+        foreign = await asked.by(clinic.token)
+        asked.body = asked.operation.body(asked.body, "nothing")
+        refused(foreign, 404, "NOT_FOUND")
+        not_there = await asked.by(clinic.token, **missing)
+        assert {**foreign.json(), "request_id": ""} == {**not_there.json(), "request_id": ""}
 
 
 async def test_a_list_shows_ones_own_patients_only(clinic: Clinic, new_clinic: NewClinic) -> None:

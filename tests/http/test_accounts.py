@@ -2,23 +2,23 @@
 
 import asyncio
 import unicodedata
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 from unittest.mock import ANY
 
 import httpx
 import jwt
 import pytest
-from dependency_injector import providers
 
 from heallog import bootstrap
 from heallog.adapters.security import Argon2Passwords
-from heallog.adapters.tokens import JwtAccessTokens, signing_key
+from heallog.adapters.tokens import signing_key
 from heallog.domain.access import Role
 
 from .clinic import PASSWORD, Clinic, NewClinic, fields_of, refused
+from .people import House, NewHouse
 
 SOMEONE_ELSES_KEY = b"a key of somebody else, as long as ours is"
 
@@ -60,7 +60,8 @@ async def test_bob_registers_and_is_logged_in_at_once(
 
     me = await client.get("/v1/me", headers={"Authorization": f"Bearer {bob['tokens']['access_token']}"})
     assert me.status_code == 200
-    assert me.json() == {"account": bob["account"], "practice": bob["practice"]}
+    practices = [{"id": bob["practice"]["id"], "name": "Lakeside", "role": "owner"}]
+    assert me.json() == {"account": bob["account"], "practice": bob["practice"], "practices": practices}
 
 
 async def test_no_answer_holds_the_password_or_its_hash(
@@ -176,7 +177,7 @@ async def test_any_unguessable_password_is_taken_and_logs_in_from_another_keyboa
 async def test_alice_logs_in_with_her_address_in_any_case(clinic: Clinic) -> None:
     answer = await login(clinic.client, f" {clinic.email.upper()} ", PASSWORD)
     assert answer.status_code == 200
-    assert answer.json().keys() == {"access_token", "token_type", "expires_in"}
+    assert answer.json().keys() == {"access_token", "refresh_token", "token_type", "expires_in"}
     me = await clinic.call("GET", "/v1/me", token=answer.json()["access_token"])
     assert me.json()["account"]["id"] == clinic.account_id
 
@@ -214,7 +215,7 @@ async def test_a_wrong_password_opens_no_session_and_is_on_the_record(clinic: Cl
 
 
 async def test_every_wrong_field_of_a_login_is_named_at_once(client: httpx.AsyncClient) -> None:
-    body = {"email": "x" * 255, "device_id": "not an id", "otp": "123456"}
+    body = {"email": "x" * 255, "device_id": "not an id", "otp": 123456}
     error = refused(await client.post("/v1/auth/login", json=body), 422, "INVALID_FIELDS", "email")
     assert set(fields_of(error)) == {"email", "password", "device_id", "otp"}
 
@@ -303,31 +304,20 @@ NEW_KEY = "the key of this year, at least thirty-two"
 
 
 async def test_a_key_is_changed_without_logging_anyone_out_and_then_the_old_one_is_worthless(
-    clinic: Clinic, tmp_path: Path
+    clinic: Clinic, another: NewHouse
 ) -> None:
-    async def restarted(secret_key: str, old_secret_key: str | None = None) -> Callable[[str], Awaitable[int]]:
-        settings = clinic.container.settings().model_copy(
-            update={"secret_key": secret_key, "old_secret_key": old_secret_key, "data_dir": tmp_path}
-        )
-        tokens = JwtAccessTokens(settings.keys(), clinic.container.clock())
+    """The server is restarted with the new key and the old one beside it, and later without that."""
+    before = await another(secret_key=OLD_KEY)
+    during = await another(secret_key=NEW_KEY, old_secret_key=OLD_KEY)
+    after = await another(secret_key=NEW_KEY)
+    old, new, newest = [await house.clinic(clinic).token_for() for house in (before, during, after)]
 
-        async def status(token: str) -> int:
-            with clinic.container.tokens.override(providers.Object(tokens)):
-                answer = await clinic.call("GET", "/v1/me", token=token)
-            return answer.status_code
+    async def statuses(house: House, *tokens: str) -> list[int]:
+        return [(await house.clinic(clinic).call("GET", "/v1/me", token=token)).status_code for token in tokens]
 
-        with clinic.container.tokens.override(providers.Object(tokens)):
-            issued.append(clinic.token_for(Role.OWNER))
-        return status
-
-    issued: list[str] = []
-    before = await restarted(OLD_KEY)
-    during = await restarted(NEW_KEY, OLD_KEY)
-    after = await restarted(NEW_KEY)
-    old, new, newest = issued
-    assert [await before(token) for token in (old, new)] == [200, 401]
-    assert [await during(token) for token in (old, new, newest, clinic.token)] == [200, 200, 200, 401]
-    assert [await after(token) for token in (old, new, newest)] == [401, 200, 200]
+    assert await statuses(before, old, new) == [200, 401]
+    assert await statuses(during, old, new, newest, clinic.token) == [200, 200, 200, 401]
+    assert await statuses(after, old, new, newest) == [401, 200, 200]
 
 
 async def test_a_token_whose_claims_were_edited_proves_nothing(clinic: Clinic, new_clinic: NewClinic) -> None:
@@ -337,21 +327,30 @@ async def test_a_token_whose_claims_were_edited_proves_nothing(clinic: Clinic, n
 
 
 async def test_a_token_ends_after_fifteen_minutes(clinic: Clinic) -> None:
-    nearly = clinic.token_for(Role.OWNER, ago=timedelta(minutes=14))
+    nearly = await clinic.token_for(Role.OWNER, ago=timedelta(minutes=14))
     assert (await clinic.call("GET", "/v1/me", token=nearly)).status_code == 200
-    over = clinic.token_for(Role.OWNER, ago=timedelta(minutes=16))
+    over = await clinic.token_for(Role.OWNER, ago=timedelta(minutes=16))
     answer = await clinic.call("GET", "/v1/me", token=over)
     refused(answer, 401, "TOKEN_EXPIRED")
     assert answer.headers["www-authenticate"] == "Bearer"
 
 
-async def test_a_token_of_an_account_that_is_gone_proves_nothing(clinic: Clinic) -> None:
-    clinic.account_id = "nobody"
-    refused(await clinic.call("GET", "/v1/me", token=clinic.token_for(Role.OWNER)), 401, "NOT_AUTHENTICATED")
+async def test_a_token_of_a_session_that_is_not_there_or_anothers_opens_nothing(clinic: Clinic) -> None:
+    """Both are signed by us: what a token says must be so, too."""
+    container, now = clinic.container, clinic.container.clock()()
+    session, token = await clinic.session_for(Role.ASSISTANT)
+    assert (await clinic.call("GET", "/v1/me", token=token)).status_code == 200
+    for untrue in (
+        replace(session, id="never-opened"),
+        replace(session, account_id=clinic.account_id),
+        replace(session, practice_id="elsewhere"),
+    ):
+        forged = container.tokens().issue(untrue, now)[0]
+        refused(await clinic.call("GET", "/v1/me", token=forged), 401, "SESSION_ENDED")
 
 
 async def test_me_tells_the_role_that_the_token_speaks_for(clinic: Clinic) -> None:
     for role in Role:
-        me = await clinic.call("GET", "/v1/me", token=clinic.token_for(role))
+        me = await clinic.call("GET", "/v1/me", token=await clinic.token_for(role))
         assert me.json()["practice"]["role"] == role
         assert me.json()["practice"]["id"] == clinic.practice_id

@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from heallog.domain import patients, records
+from heallog.domain.access import Role
 from heallog.entrypoints.http.app import LARGEST_BODY
 from heallog.entrypoints.http.bodies import CHANGING, CREATING
 
@@ -39,7 +40,7 @@ async def opened(new_clinic: NewClinic) -> Chart:
     await clinic.record(patient, id=draft)
     await clinic.changed(f"/v1/patients/{patient}", 1, phone="0199")
     await clinic.changed(f"/v1/records/{draft}", 1, title="Blood pressure, lying")
-    return Chart(clinic, patient, draft, await operations.conflict(clinic))
+    return Chart(clinic, patient, draft, await operations.conflict(clinic, Role.OWNER))
 
 
 @pytest.fixture

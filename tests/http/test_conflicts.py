@@ -67,8 +67,8 @@ async def ward(clinic: Clinic) -> Ward:
     await clinic.patient(id="ngozi")
     return Ward(
         clinic,
-        partial(clinic.call, token=clinic.token_for(Role.CLINICIAN, device="ward-tablet", account="amara")),
-        partial(clinic.call, token=clinic.token_for(Role.CLINICIAN, device="home-phone", account="jonas")),
+        partial(clinic.call, token=await clinic.token_for(Role.CLINICIAN, device="ward-tablet", account="amara")),
+        partial(clinic.call, token=await clinic.token_for(Role.CLINICIAN, device="home-phone", account="jonas")),
     )
 
 
@@ -484,7 +484,7 @@ async def test_who_may_not_delete_does_not_decide_for_a_deletion(ward: Ward) -> 
     for role in (Role.ASSISTANT, Role.AUDITOR):
         async with untouched(ward.clinic):
             answer = await ward.clinic.call(
-                "POST", f"/v1/conflicts/{conflict['id']}/resolve", body, token=ward.clinic.token_for(role)
+                "POST", f"/v1/conflicts/{conflict['id']}/resolve", body, token=await ward.clinic.token_for(role)
             )
             error = refused(answer, 403, "FORBIDDEN")
             assert error["context"] == {"permission": "conflicts.resolve"}
@@ -1157,7 +1157,7 @@ async def disputed(new_clinic: NewClinic) -> tuple[Clinic, str]:
     await clinic.record("ngozi", **METFORMIN, id="r-1")
     await clinic.changed("/v1/records/r-1", 1, dose=20)
     late = {"base_version": 1, "dose": 15}
-    conflict = held(await clinic.call("PATCH", "/v1/records/r-1", late, token=clinic.token_for(device="tablet")))
+    conflict = held(await clinic.call("PATCH", "/v1/records/r-1", late, token=await clinic.token_for(device="tablet")))
     return clinic, f"/v1/conflicts/{conflict['id']}/resolve"
 
 

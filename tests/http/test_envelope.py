@@ -1,40 +1,30 @@
 """One envelope for everything that goes wrong, an id for every request, and no patient's name where none belongs."""
 
 import asyncio
-import io
 import json
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import asyncpg
 import httpx
 import pytest
-import structlog
 from dependency_injector import providers
 
 from heallog import bootstrap, config
 from heallog.adapters import logs
 from heallog.adapters.postgres.database import Database
+from heallog.adapters.postgres.trail import PostgresTrail
 from heallog.application.patients import Patients
 from heallog.domain.access import Actor, Role
 
 from .clinic import PASSWORD, Clinic, refused
 from .conftest import living
+from .people import NewHouse
 
 SECURITY = {"x-content-type-options": "nosniff", "x-frame-options": "DENY", "referrer-policy": "no-referrer"}
 CANARY = "Canary Quillfeather"
 """A patient's name that must never be where it does not belong."""
-
-
-@pytest.fixture
-def log() -> Iterator[Callable[[], list[dict[str, Any]]]]:
-    """What would have been logged so far, by the real configuration, line by line."""
-    before, lines = structlog.get_config(), io.StringIO()
-    logs.configure("debug")
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(lines), cache_logger_on_first_use=False)
-    yield lambda: [json.loads(line) for line in lines.getvalue().splitlines()]
-    structlog.configure(**before)
 
 
 # -- refusals of the framework ------------------------------------------------------------------------------------
@@ -75,11 +65,11 @@ async def test_options_are_told_without_a_token(client: httpx.AsyncClient) -> No
     assert set(answer.headers["allow"].split(", ")) == {"GET", "POST", "OPTIONS"}
 
 
-def every_refusal(clinic: Clinic) -> dict[str, Any]:
+async def every_refusal(clinic: Clinic) -> dict[str, Any]:
     """One request for each way to be refused, by its status and code."""
     form = {"Content-Type": "text/plain"}
     big = b'{"family_name": "' + b"a" * (10 * 1024 * 1024) + b'"}'
-    assistant = clinic.token_for(Role.ASSISTANT)
+    assistant = await clinic.token_for(Role.ASSISTANT)
     return {
         "400 MALFORMED_JSON": clinic.call("POST", "/v1/patients", raw=b"{"),
         "401 NOT_AUTHENTICATED": clinic.client.get("/v1/me"),
@@ -105,7 +95,7 @@ def every_refusal(clinic: Clinic) -> dict[str, Any]:
 async def test_every_refusal_wears_the_envelope_and_the_headers_of_an_answer(clinic: Clinic) -> None:
     await clinic.patient(id="ngozi")
     await clinic.changed("/v1/patients/ngozi", 1, phone="0199")
-    for said, asking in every_refusal(clinic).items():
+    for said, asking in (await every_refusal(clinic)).items():
         answer = await asking
         status, code = said.split()
         refused(answer, int(status), code, "shoe_size" if status == "422" else None)
@@ -249,10 +239,10 @@ async def test_an_accident_with_the_token_is_an_accident_too(
     clinic: Clinic, log: Callable[[], list[dict[str, Any]]]
 ) -> None:
     class BrokenTokens:
-        def read(self, token: str, request_id: str) -> Actor:
+        async def admit(self, token: str, request_id: str, *, unsafe: bool) -> Actor:
             raise RuntimeError(f"cannot read {token}")
 
-    with clinic.container.tokens.override(providers.Object(BrokenTokens())):
+    with clinic.container.sessions.override(providers.Object(BrokenTokens())):
         answer = await clinic.call("GET", "/v1/me")
     refused(answer, 500, "INTERNAL")
     assert clinic.token not in answer.text + json.dumps(log())
@@ -292,7 +282,7 @@ async def disputed(clinic: Clinic) -> None:
         ("phone", "DELETE", "/v1/patients/disputed", {"base_version": 9, "reason": "twice"}),
         ("phone", "PUT", "/v1/practice/policies", {"base_version": 0, "reason": "why", "patients": {CANARY: "manual"}}),
     ):
-        answer = await clinic.call(method, path, body, token=clinic.token_for(device=device))
+        answer = await clinic.call(method, path, body, token=await clinic.token_for(device=device))
         assert answer.status_code < 500, answer.text
     (conflict,) = (await clinic.get("/v1/conflicts"))["items"]
     address = f"/v1/conflicts/{conflict['id']}"
@@ -411,12 +401,26 @@ async def test_without_its_database_it_says_so_and_when_to_ask_again(
 async def test_without_its_database_it_still_lives_and_refuses_whom_it_must(unplugged: Clinic) -> None:
     assert (await unplugged.client.get("/health/live")).json() == {"status": "live"}
     refused(await unplugged.client.get("/v1/patients"), 401, "NOT_AUTHENTICATED")
-    refused(await unplugged.call("POST", "/v1/patients", {"shoe_size": 38}), 422, "INVALID_FIELDS", "shoe_size")
+    refused(await unplugged.call("GET", "/v1/patients", token="garbage"), 401, "NOT_AUTHENTICATED")
+    refused(await unplugged.client.post("/v1/auth/login", json={}), 422, "INVALID_FIELDS", "email")
 
 
-async def test_a_refusal_that_cannot_be_noted_is_no_answer_and_lets_nobody_in(unplugged: Clinic) -> None:
-    assistant = unplugged.token_for(Role.ASSISTANT)
-    refused(await unplugged.call("DELETE", "/v1/patients/ngozi", {}, token=assistant), 503, "UNAVAILABLE")
+async def test_a_refusal_that_cannot_be_noted_is_no_answer_and_lets_nobody_in(
+    clinic: Clinic, another: NewHouse, tmp_path: Path
+) -> None:
+    """Everything is there but the trail: its database is out of reach."""
+    nowhere = Unplugged(f"postgresql://postgres@/heallog?host={tmp_path}")
+    await nowhere.open()
+    house = await another(parts={"trail": PostgresTrail(nowhere)})
+    ngozi = await clinic.patient()
+    assistant = await clinic.token_for(Role.ASSISTANT)
+    asked = house.clinic(clinic)
+    body = {"base_version": 1}
+    refused(await asked.call("DELETE", f"/v1/patients/{ngozi['id']}", body, token=assistant), 503, "UNAVAILABLE")
+    refused(await asked.call("GET", f"/v1/patients/{ngozi['id']}"), 503, "UNAVAILABLE")
+    wrong = {"email": clinic.email, "password": "not the password"}
+    refused(await asked.client.post("/v1/auth/login", json=wrong), 503, "UNAVAILABLE")
+    assert (await clinic.get(f"/v1/patients/{ngozi['id']}"))["version"] == 1
 
 
 async def test_with_its_database_it_is_ready(client: httpx.AsyncClient) -> None:

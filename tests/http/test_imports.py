@@ -553,7 +553,7 @@ async def test_what_people_have_to_decide_about_is_left_as_they_see_it(clinic: C
     await imported(clinic, NGOZI)
     await imported(clinic, {**NGOZI, "birthDate": "1984-03-01"})
     late = {"base_version": 1, "birth_date": "1984-02-28"}
-    answer = await clinic.call("PATCH", "/v1/patients/ngozi", late, token=clinic.token_for(device="tablet"))
+    answer = await clinic.call("PATCH", "/v1/patients/ngozi", late, token=await clinic.token_for(device="tablet"))
     conflict = refused(answer, 409, "VERSION_CONFLICT")["context"]["conflict"]
     report = await imported(clinic, {**NGOZI, "birthDate": "1984-03-02"})
     assert "conflict" in only_refusal(report, where="entry 0", id="ngozi")
@@ -626,7 +626,7 @@ async def test_an_imported_draft_can_be_changed_and_an_imported_result_amended(c
 async def test_only_the_owner_imports(clinic: Clinic, role: Role) -> None:
     written = await clinic.rows()
     for body in (bundle(NGOZI), {"resourceType": "Bundle"}):
-        answer = await clinic.call("POST", "/v1/import/fhir", body, token=clinic.token_for(role))
+        answer = await clinic.call("POST", "/v1/import/fhir", body, token=await clinic.token_for(role))
         assert refused(answer, 403, "FORBIDDEN")["context"] == {"permission": "imports.run"}
     assert await clinic.rows() == written
 

@@ -5,7 +5,7 @@ import pytest
 
 from heallog import bootstrap, config
 
-from .clinic import PASSWORD
+from .clinic import PASSWORD, code_in
 
 
 @pytest.fixture
@@ -15,6 +15,7 @@ async def app_without_database(tmp_path):
     async with httpx.AsyncClient(transport=over, base_url="http://heallog") as client:
         fields = {"email": "alice@example.org", "password": PASSWORD, "name": "Alice", "practice_name": "Hillside"}
         registered = await client.post("/v1/auth/register", json=fields)
+        client.mail = wired.mail()
         client.headers["Authorization"] = f"Bearer {registered.json()['tokens']['access_token']}"
         yield client
 
@@ -63,6 +64,36 @@ async def test_a_dose_is_disputed_and_decided_without_a_database(app_without_dat
     assert [item["inputs"] for item in history] == [[3, 4], [2, 3], [], [], []]
     setting = {"base_version": 0, "patients": {"phone": "manual"}, "reason": "wrong numbers"}
     assert (await client.put("/v1/practice/policies", json=setting)).json()["patients"]["phone"] == "manual"
+
+
+async def test_sessions_members_and_broken_glass_without_a_database(app_without_database):
+    client = app_without_database
+    said = {"email": "alice@example.org", "password": PASSWORD}
+    tokens = (await client.post("/v1/auth/login", json=said)).json()
+    answers = [await client.post("/v1/auth/refresh", json={"refresh_token": tokens["refresh_token"]}) for _ in range(2)]
+    assert answers[0].status_code == 200
+    assert answers[0].content == answers[1].content
+    login = {"Authorization": f"Bearer {answers[0].json()['access_token']}"}
+    assert (await client.post("/v1/auth/logout", headers=login)).status_code == 204
+    assert (await client.get("/v1/me", headers=login)).status_code == 401
+
+    body = {"email": "ada@example.org", "role": "assistant"}
+    assert (await client.post("/v1/practice/members", json=body)).status_code == 201
+    code = code_in(client.mail.to("ada@example.org")[0])
+    body = {"email": "ada@example.org", "code": code, "password": PASSWORD, "name": "Ada"}
+    joined = await client.post("/v1/auth/accept-invitation", json=body)
+    assert joined.status_code == 201, joined.text
+    ada = {"Authorization": f"Bearer {joined.json()['tokens']['access_token']}"}
+    await client.post("/v1/patients", json={"id": "ngozi", "family_name": "Obi"}, headers=ada)
+    await client.post("/v1/patients/ngozi/records", json={"id": "n-1", "kind": "note", "text": "Ill."}, headers=ada)
+    sign = ("/v1/records/n-1/sign", {"base_version": 1})
+    assert (await client.post(sign[0], json=sign[1], headers=ada)).status_code == 403
+    reason = {"reason": "Nobody can be reached."}
+    assert (await client.post("/v1/practice/emergencies", json=reason, headers=ada)).status_code == 201
+    assert (await client.post(sign[0], json=sign[1], headers=ada)).status_code == 200
+    assert client.mail.to("alice@example.org")[-1].subject == "Broken glass in Hillside"
+    assert (await client.delete(f"/v1/practice/members/{joined.json()['account']['id']}")).status_code == 204
+    assert (await client.get("/v1/me", headers=ada)).status_code == 401
 
 
 async def test_each_house_is_its_own(app_without_database, tmp_path):

@@ -72,7 +72,7 @@ async def test_sending_a_creation_again_answers_as_the_first_time_did(clinic: Cl
 
 
 async def test_an_id_that_is_taken_by_other_content_stays_taken(clinic: Clinic) -> None:
-    other, tablet = {"id": "ngozi", "family_name": "Okafor"}, clinic.token_for(device="tablet")
+    other, tablet = {"id": "ngozi", "family_name": "Okafor"}, await clinic.token_for(device="tablet")
     await clinic.patient(id="ngozi")
     refused(await clinic.call("POST", "/v1/patients", other, token=tablet), 409, "VERSION_CONFLICT")
     assert (await clinic.get("/v1/patients/ngozi"))["family_name"] == "Obi"
@@ -81,7 +81,7 @@ async def test_an_id_that_is_taken_by_other_content_stays_taken(clinic: Clinic) 
 async def test_the_id_of_who_was_deleted_is_not_free_for_another(clinic: Clinic) -> None:
     ngozi = await clinic.patient(id="ngozi")
     await clinic.deleted(at(ngozi), 1)
-    for token in (clinic.token, clinic.token_for(device="tablet")):
+    for token in (clinic.token, await clinic.token_for(device="tablet")):
         answer = await clinic.call("POST", "/v1/patients", {"id": "ngozi", "family_name": "Okafor"}, token=token)
         refused(answer, 409, "ALREADY_EXISTS")
 
@@ -210,7 +210,7 @@ async def test_a_stale_base_is_answered_with_the_head_and_with_what_the_caller_w
     ngozi = await clinic.patient()
     await clinic.changed(at(ngozi), 1, birth_date="1984")
     body = {"base_version": 1, "birth_date": "1983", "sex": None, "reason": "she called"}
-    answer = await clinic.call("PATCH", at(ngozi), body, token=clinic.token_for(device="tablet"))
+    answer = await clinic.call("PATCH", at(ngozi), body, token=await clinic.token_for(device="tablet"))
     context = refused(answer, 409, "VERSION_CONFLICT")["context"]
     assert [disputed["field"] for disputed in context.pop("conflict")["fields"]] == ["birth_date"]
     assert context == {
@@ -262,13 +262,14 @@ async def test_the_same_content_again_is_no_new_version(clinic: Clinic) -> None:
 
 async def test_of_two_who_change_the_same_version_at_once_one_wins(clinic: Clinic) -> None:
     ngozi = await clinic.patient()
+    tablets = [await clinic.token_for(device=f"tablet-{number}") for number in range(5)]
     answers = await asyncio.gather(
         *(
             clinic.call(
                 *("PATCH", at(ngozi), {"base_version": 1, "birth_date": f"198{number}"}),
-                token=clinic.token_for(device=f"tablet-{number}"),
+                token=token,
             )
-            for number in range(5)
+            for number, token in enumerate(tablets)
         )
     )
     assert sorted(answer.status_code for answer in answers) == [200, 409, 409, 409, 409]
@@ -333,7 +334,7 @@ async def test_a_deletion_must_have_seen_the_head(clinic: Clinic) -> None:
     ngozi = await clinic.patient()
     await clinic.changed(at(ngozi), 1, phone="0199")
     refused(await clinic.call("DELETE", at(ngozi), headers=tag(1)), 412, "STALE_VERSION")
-    tablet = clinic.token_for(device="tablet")
+    tablet = await clinic.token_for(device="tablet")
     refused(await clinic.call("DELETE", at(ngozi), {"base_version": 1}, token=tablet), 409, "VERSION_CONFLICT")
     assert (await clinic.get(at(ngozi)))["version"] == 2
 

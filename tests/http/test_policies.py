@@ -28,7 +28,7 @@ async def tighten(clinic: Clinic, base_version: int = 0, **fields: dict[str, str
 
 async def calls(clinic: Clinic, device: str, path: str, **changes: Any) -> Any:
     """A change of version 1 from one device."""
-    return await clinic.call("PATCH", path, {"base_version": 1, **changes}, token=clinic.token_for(device=device))
+    return await clinic.call("PATCH", path, {"base_version": 1, **changes}, token=await clinic.token_for(device=device))
 
 
 def differing(one: dict[str, Any], other: dict[str, Any]) -> dict[str, tuple[str, str]]:
@@ -59,7 +59,7 @@ async def test_every_field_has_a_policy(clinic: Clinic) -> None:
 
 @pytest.mark.parametrize("role", Role)
 async def test_everybody_may_know_and_only_the_owner_may_set(clinic: Clinic, role: Role) -> None:
-    token = clinic.token_for(role)
+    token = await clinic.token_for(role)
     for path in (PATH, f"{PATH}/history"):
         assert (await clinic.call("GET", path, token=token)).status_code == 200
     body = {"base_version": 0, "reason": "wrong numbers", "patients": {"phone": "manual"}}

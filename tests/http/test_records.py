@@ -161,7 +161,7 @@ async def test_sending_a_creation_again_answers_as_the_first_time_did(clinic: Cl
 async def test_an_id_is_taken_by_other_content_and_by_another_patient(clinic: Clinic, ngozi: str) -> None:
     tobi = await clinic.patient(id="tobi")
     record = await clinic.record(ngozi, id="r-1")
-    tablet = clinic.token_for(device="tablet")
+    tablet = await clinic.token_for(device="tablet")
     pressure = {"id": "r-1", "kind": "observation", "title": "Blood pressure"}
     for patient_id, body, token, code in (
         (ngozi, {**pressure, "title": "Pulse"}, tablet, "VERSION_CONFLICT"),
@@ -293,7 +293,7 @@ async def test_every_change_names_the_version_that_it_saw(
     clinic: Clinic, ngozi: str, method: str, rest: str, body: dict[str, Any]
 ) -> None:
     record = await ready(clinic, ngozi, rest)
-    path, tablet = at(record, rest), clinic.token_for(device="tablet")
+    path, tablet = at(record, rest), await clinic.token_for(device="tablet")
     written = await clinic.rows()
 
     refused(await clinic.call(method, path, body), 428, "VERSION_REQUIRED")
@@ -351,7 +351,7 @@ async def test_a_conflict_shows_the_head_and_what_the_caller_wanted(clinic: Clin
     record = await clinic.record(ngozi)
     await clinic.changed(at(record), 1, title="Pulse")
     body = {"base_version": 1, "title": "Weight", "text": None}
-    answer = await clinic.call("PATCH", at(record), body, token=clinic.token_for(device="tablet"))
+    answer = await clinic.call("PATCH", at(record), body, token=await clinic.token_for(device="tablet"))
     context = refused(answer, 409, "VERSION_CONFLICT")["context"]
     assert [disputed["field"] for disputed in context.pop("conflict")["fields"]] == ["title"]
     assert context == {
@@ -389,13 +389,14 @@ async def test_a_change_leaves_a_record_that_says_something(clinic: Clinic, ngoz
 
 async def test_of_two_who_change_the_same_version_at_once_one_wins(clinic: Clinic, ngozi: str) -> None:
     record = await clinic.record(ngozi)
+    tablets = [await clinic.token_for(device=f"tablet-{number}") for number in range(5)]
     answers = await asyncio.gather(
         *(
             clinic.call(
                 *("PATCH", at(record), {"base_version": 1, "title": f"Title {number}"}),
-                token=clinic.token_for(device=f"tablet-{number}"),
+                token=token,
             )
-            for number in range(5)
+            for number, token in enumerate(tablets)
         )
     )
     assert sorted(answer.status_code for answer in answers) == [200, 409, 409, 409, 409]

@@ -83,9 +83,9 @@ def test_a_login_that_is_only_a_member_of_the_role_is_enough(
         alice = Actor(registered.account.id, registered.practice.id, Role.OWNER, "session", "device")
         await wired.patients().create(alice, {"family_name": "Obi"}, "p-1")
         await wired.patients().get(alice, "p-1")
-        assert await wired.sealer().seal() == 3
+        assert await wired.sealer().seal() == 4
         proof = await wired.audit().verify(alice)
-        assert (proof.flaw, proof.entries, proof.seals, proof.versions) == (None, 4, 1, 1)
+        assert (proof.flaw, proof.entries, proof.seals, proof.versions) == (None, 5, 1, 1)
         await wired.trail().close()
         await wired.database().close()
 
@@ -217,7 +217,7 @@ async def test_the_work_goes_on_whatever_happens_and_is_done_a_last_time() -> No
         if calls[0] == 4:
             often.set()
 
-    sealing = Repeated("audit.seal", work, 0.001)
+    sealing = Repeated("audit.seal", work, 0.001, at_last=True)
     await sealing.start()
     async with asyncio.timeout(10):
         await often.wait()
@@ -237,7 +237,19 @@ async def test_a_last_round_that_hangs_is_called_off(monkeypatch: pytest.MonkeyP
         begun.append("once")
         await asyncio.Event().wait()
 
-    sealing = Repeated("audit.seal", work, 3600)
+    sealing = Repeated("audit.seal", work, 3600, at_last=True)
     await sealing.start()
     await sealing.stop()
     assert begun == ["once"]
+
+
+async def test_work_that_can_wait_is_not_done_at_the_end() -> None:
+    begun = []
+
+    async def work() -> None:
+        begun.append("once")
+
+    sweeping = Repeated("sessions.sweep", work, 3600)
+    await sweeping.start()
+    await sweeping.stop()
+    assert begun == []

@@ -3,6 +3,7 @@
 import asyncio
 import subprocess
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -87,12 +88,17 @@ def test_versions_and_audit_entries_cannot_be_changed(empty_url, ask):
 
 
 def test_no_statement_locks_a_table_in_use(tmp_path):
-    """squawk knows which DDL blocks readers and writers. (Left out: taste in types; one is Alembic's own table.)"""
+    """squawk knows which DDL blocks readers and writers.
+
+    Left out: taste in types (one is Alembic's own table), and columns that must have a value: they fail on rows, which
+    a database with rows in it shows.
+    """
     path: Path = tmp_path / "migration.sql"
     path.write_text(f"SET lock_timeout = '5s'; SET statement_timeout = 0;\n{migrations.script()}")
     squawk = Path(sys.executable).with_name("squawk")
+    excluded = "prefer-bigint-over-int,prefer-text-field,adding-required-field"
     run = subprocess.run(
-        [squawk, "--assume-in-transaction", "--exclude", "prefer-bigint-over-int,prefer-text-field", str(path)],
+        [squawk, "--assume-in-transaction", "--exclude", excluded, str(path)],
         capture_output=True,
         text=True,
         check=False,
@@ -104,3 +110,158 @@ def test_a_database_that_is_not_there_says_so(heallog):
     run = heallog("db", "current", HEALLOG_DATABASE_URL="postgresql://nobody@127.0.0.1:1/nothing")
     assert run.returncode == 1
     assert "Traceback" not in run.stderr
+
+
+# -- identity (0003) ----------------------------------------------------------------------------------------------
+
+BEFORE_IDENTITY = """
+INSERT INTO accounts VALUES ('a-1', 'Alice@x.example', 'alice@x.example', 'Alice', '$argon2id$1', '2026-03-02T08:00Z'),
+                            ('a-2', 'bola@x.example', 'bola@x.example', 'Bola', '$argon2id$2', '2026-03-02T08:01Z');
+INSERT INTO practices VALUES ('p-1', 'Hillside', '2026-03-02T08:00Z'), ('p-2', 'Lakeside', '2026-03-02T08:01Z');
+INSERT INTO memberships VALUES ('p-1', 'a-1', 'owner', '2026-03-02T08:00Z'), ('p-1', 'a-2', 'clinician', '2026-03-03Z'),
+                               ('p-2', 'a-2', 'owner', '2026-03-02T08:01Z');
+INSERT INTO sessions VALUES ('p-1', 's-1', 'a-1', 'tablet', '2026-03-02Z', '2026-04-02Z'),
+                            ('p-2', 's-2', 'a-2', 'tablet', '2026-03-02Z', '2026-04-02Z');
+"""
+
+SINCE_IDENTITY = """
+UPDATE accounts SET verified_at = now(), totp = 'x', totp_confirmed_at = now(), totp_step = 1, recovery = '{x}';
+UPDATE practices SET plan = 'pro';
+UPDATE memberships SET ended_at = now() WHERE (practice_id, account_id) = ('p-1', 'a-2');
+INSERT INTO sessions VALUES ('p-1', 's-3', 'a-1', 'tablet', now(), now(), now(), 1, 'x', 'x', NULL, NULL),
+                            ('p-1', 's-4', 'a-2', 'tablet', now(), now(), now(), 1, 'x', 'x', now(), 'membership');
+INSERT INTO emergencies VALUES ('p-1', 'e-1', 'a-2', 'Fire.', now(), now(), NULL);
+INSERT INTO invitations VALUES ('p-1', 'i-1', 'c@x', 'c@x', 'Cleo', 'owner', 'a-1', 'x', now(), now(), NULL);
+INSERT INTO one_time_codes VALUES ('c-1', 'c@x', 'reset', NULL, 'x', now(), now(), 0, NULL);
+INSERT INTO tries VALUES ('account:x', 1, now(), NULL);
+INSERT INTO revoked_tokens VALUES ('p-1', 's-4', now());
+"""
+
+SHAPE = """
+SELECT concat_ws(' ', table_name, column_name, data_type, is_nullable, column_default, collation_name) AS part
+FROM information_schema.columns WHERE table_schema = 'public'
+UNION ALL SELECT indexdef FROM pg_indexes WHERE schemaname = 'public'
+UNION ALL SELECT concat_ws(' ', conrelid::regclass, conname, pg_get_constraintdef(oid)) FROM pg_constraint
+WHERE connamespace = 'public'::regnamespace
+UNION ALL SELECT concat_ws(' ', table_name, privilege_type) FROM information_schema.role_table_grants
+WHERE grantee = 'heallog_app' AND table_schema = 'public'
+ORDER BY part
+"""
+"""Columns, indexes, constraints and rights, a line each."""
+
+
+@pytest.fixture
+def lived_in(empty_url, run):
+    """A database from before identity, with accounts, members and sessions in it."""
+    migrations.upgrade(empty_url, "0002")
+    run(empty_url, BEFORE_IDENTITY)
+    return empty_url
+
+
+@pytest.fixture
+def run():
+    """Several statements, by a connection of their own."""
+
+    def script(url: str, sql: str) -> None:
+        async def all_of_it() -> None:
+            connection = await asyncpg.connect(url)
+            try:
+                await connection.execute(sql)
+            finally:
+                await connection.close()
+
+        asyncio.run(all_of_it())
+
+    return script
+
+
+def test_accounts_and_members_from_before_identity_stay_and_everyone_logs_in_again(lived_in, ask):
+    migrations.upgrade(lived_in)
+    assert migrations.drift(lived_in) == []
+    accounts = [tuple(row) for row in ask(lived_in, "SELECT * FROM accounts ORDER BY id")]
+    assert [row[:5] for row in accounts] == [
+        ("a-1", "Alice@x.example", "alice@x.example", "Alice", "$argon2id$1"),
+        ("a-2", "bola@x.example", "bola@x.example", "Bola", "$argon2id$2"),
+    ]
+    assert [row[6:] for row in accounts] == [(None, None, None, 0, [])] * 2
+    assert [tuple(row) for row in ask(lived_in, "SELECT id, name, plan FROM practices ORDER BY id")] == [
+        ("p-1", "Hillside", "free"),
+        ("p-2", "Lakeside", "free"),
+    ]
+    members = "SELECT practice_id, account_id, role, ended_at FROM memberships ORDER BY practice_id, account_id"
+    assert [tuple(row) for row in ask(lived_in, members)] == [
+        ("p-1", "a-1", "owner", None),
+        ("p-1", "a-2", "clinician", None),
+        ("p-2", "a-2", "owner", None),
+    ]
+    assert ask(lived_in, "SELECT * FROM sessions") == []
+
+
+def test_identity_is_taken_down_to_what_was_before_it(lived_in, ask, run):
+    """Who was removed from a practice is no member of it after that either."""
+    before = ask(lived_in, SHAPE)
+    migrations.upgrade(lived_in)
+    after = ask(lived_in, SHAPE)
+    assert after != before
+    run(lived_in, SINCE_IDENTITY)
+    migrations.downgrade(lived_in, "0002")
+    assert ask(lived_in, SHAPE) == before
+    assert [row["id"] for row in ask(lived_in, "SELECT id FROM accounts ORDER BY id")] == ["a-1", "a-2"]
+    members = ask(lived_in, "SELECT practice_id, account_id FROM memberships ORDER BY 1, 2")
+    assert [tuple(row) for row in members] == [("p-1", "a-1"), ("p-2", "a-2")]
+    assert ask(lived_in, "SELECT * FROM sessions") == []
+    migrations.upgrade(lived_in)
+    assert ask(lived_in, SHAPE) == after
+
+
+@pytest.fixture
+def meanwhile(lived_in):
+    """Walk the schema while someone's transaction has done something, which ends once the walk waits for it."""
+
+    async def story(sql: str, walk: Callable[..., None], *revision: str) -> None:
+        someone, watch = await asyncpg.connect(lived_in), await asyncpg.connect(lived_in)
+        try:
+            await someone.execute(f"BEGIN; {sql}")
+            walking = asyncio.create_task(asyncio.to_thread(walk, lived_in, *revision))
+            while not walking.done() and not await watch.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
+                pass
+            assert not walking.done()
+            await someone.execute("COMMIT")
+            await walking
+        finally:
+            await someone.close()
+            await watch.close()
+
+    return lambda *given: asyncio.run(story(*given))
+
+
+def test_whoever_logs_in_while_identity_comes_does_not_stop_it(lived_in, ask, meanwhile):
+    """It waits for a session that an old server is just making, and lets it go with the others."""
+    meanwhile("INSERT INTO sessions VALUES ('p-1', 's-9', 'a-1', 'tablet', now(), now())", migrations.upgrade)
+    assert migrations.current(lived_in) == migrations.head_revision()
+    assert ask(lived_in, "SELECT * FROM sessions") == []
+
+
+def test_who_is_removed_while_identity_goes_is_no_member_after_it(lived_in, ask, meanwhile):
+    migrations.upgrade(lived_in)
+    meanwhile("UPDATE memberships SET ended_at = now() WHERE account_id = 'a-2'", migrations.downgrade, "0002")
+    assert [row["account_id"] for row in ask(lived_in, "SELECT account_id FROM memberships")] == ["a-1"]
+
+
+def test_the_server_deletes_only_what_is_swept_and_changes_nothing_that_is_appended(empty_url, ask):
+    migrations.upgrade(empty_url)
+    rows = ask(
+        empty_url,
+        "SELECT relname, array_agg(privilege ORDER BY privilege) AS rights FROM pg_class, "
+        "unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE']) AS privilege "
+        "WHERE relnamespace = 'public'::regnamespace AND relkind = 'r' "
+        "AND has_table_privilege('heallog_app', pg_class.oid, privilege) GROUP BY relname",
+    )
+    appended, changed = ("INSERT", "SELECT"), ("INSERT", "SELECT", "UPDATE")
+    swept = ("DELETE", *changed)
+    assert {row["relname"]: tuple(row["rights"]) for row in rows} == {
+        **dict.fromkeys(("audit_entries", "audit_seals", "policies", "versions"), appended),
+        **dict.fromkeys(("accounts", "emergencies", "invitations", "memberships", "practices"), changed),
+        **dict.fromkeys(("conflicts", "patients", "records"), changed),
+        **dict.fromkeys(("one_time_codes", "revoked_tokens", "sessions", "tries"), swept),
+    }

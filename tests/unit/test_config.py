@@ -41,6 +41,15 @@ def test_an_empty_old_key_is_none(tmp_path: Path) -> None:
     assert settings(tmp_path, secret_key=GOOD, old_secret_key="").keys() == (GOOD,)
 
 
+def test_addresses_must_be_verified_where_mail_leaves_the_house(tmp_path: Path) -> None:
+    server = "smtp://mail.hillside.example"
+    assert not settings(tmp_path).verified_only
+    assert not settings(tmp_path, mail_url="").verified_only
+    assert settings(tmp_path, mail_url=server).verified_only
+    assert not settings(tmp_path, mail_url=server, require_verified_email=False).verified_only
+    assert settings(tmp_path, require_verified_email=True).verified_only
+
+
 def test_locally_one_is_made_and_kept_and_can_be_the_old_one_later(tmp_path: Path) -> None:
     (kept,) = settings(tmp_path).keys()
     assert settings(tmp_path).keys() == (kept,)

@@ -80,8 +80,7 @@ class RateLimits:
         rate = self._rates[name]
         if self._now() < self._resumes:
             return _passed(rate)
-        # A key may be what someone sent: half a surrogate must not stop it.
-        whose = (name, sha256(key.encode("utf-8", "surrogatepass")).hexdigest()[:32])
+        whose = self._whose(name, key)
         try:
             async with asyncio.timeout(self._patience):
                 allowed = await self._limiter.hit(rate, *whose)
@@ -95,9 +94,22 @@ class RateLimits:
         wait = 1 if remaining > 0 else max(ceil(reset - self._now()), 1)
         return Allowed(False, rate.amount, 0, wait)
 
+    async def forget(self, name: str, key: str) -> None:
+        """Begin anew with what this key has asked for."""
+        rate = self._rates[name]
+        try:
+            async with asyncio.timeout(self._patience):
+                await self._limiter.clear(rate, *self._whose(name, key))
+        except _UNREACHED as error:
+            self._unreached(error)
+
     async def close(self) -> None:
         if self._pool is not None:
             await self._pool.aclose()
+
+    def _whose(self, name: str, key: str) -> tuple[str, str]:
+        # A key may be what someone sent: half a surrogate must not stop it.
+        return name, sha256(key.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
     def _unreached(self, error: Exception) -> None:
         now = self._now()
@@ -155,6 +167,9 @@ class Windows(MemoryStorage):
         now = self._now()
         ends = self._live(key, now)
         return (ends[0] - expiry, len(ends)) if ends else (now, 0)
+
+    async def clear(self, key: str) -> None:
+        self._ends.pop(key, None)
 
     def _live(self, key: str, now: float) -> list[float]:
         return [end for end in self._ends.get(key, ()) if end > now]

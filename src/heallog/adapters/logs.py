@@ -25,6 +25,8 @@ ALLOWED = frozenset(
         "count",
         "hash",
         "error_id",
+        "ending",
+        "emergency_id",
         "type",
         "where",
         "port",

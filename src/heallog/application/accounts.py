@@ -1,7 +1,7 @@
 """Use cases of accounts: register, join, who am I, and another password."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -13,7 +13,7 @@ from heallog.application.ports.mail import Mail
 from heallog.application.ports.unit_of_work import UnitOfWork, UnitOfWorkFactory
 from heallog.application.ports.world import Clock, Ids
 from heallog.application.sessions import Sessions
-from heallog.domain.access import Actor, Caller, Plan, Role
+from heallog.domain.access import Actor, Caller, Plan, Role, entitle
 from heallog.domain.accounts import Account, check_password, email_key, registration
 from heallog.domain.audit import AuditEntry, noted
 from heallog.domain.errors import CodeInvalid, FieldError, InvalidFields, NotAuthenticated
@@ -33,6 +33,8 @@ class Registered:
     practice: Practice
     role: Role
     tokens: Tokens | None = None
+    practices: Sequence[tuple[Practice, Role]] = ()
+    """All that the account belongs to, where it was asked."""
 
 
 class Accounts:
@@ -81,10 +83,11 @@ class Accounts:
 
     async def found(self, body: dict[str, object], plan: Plan = Plan.FREE) -> Registered:
         """The same by the operator, on the command line: who vouches for the address, and no one is logged in."""
-        account = await self._account(body)
+        made = await self._account(body)
+        account = replace(made, verified_at=made.created_at)
         practice = Practice(self._ids(), str(body["practice_name"]), account.created_at, plan)
         async with self._uow() as uow:
-            await self._founded(uow, replace(account, verified_at=account.created_at), practice, _NOWHERE)
+            await self._founded(uow, account, practice, _NOWHERE)
             await uow.commit()
         return Registered(account, practice, Role.OWNER)
 
@@ -113,7 +116,7 @@ class Accounts:
         device_id: str | None,
         caller: Caller,
     ) -> Registered:
-        """Join the practice of an invitation, and be logged in to it.
+        """Join the practice of an invitation, and be logged in to it. Raises `ProRequired` where its plan is full.
 
         Who has an account logs in to it; for who has none it becomes the password of a new one. Raises
         `CodeInvalid`; `InvalidFields` where a new account lacks a name or a good password; and what
@@ -122,8 +125,9 @@ class Accounts:
         key, digest = email_key(email), invitation_digest(code)
         async with self._uow() as uow:
             invitation = await uow.practices.invited(key, digest)
+            practice = await uow.practices.get(invitation.practice_id) if invitation else None
             known = await uow.accounts.by_email(key)
-        if invitation is None or not invitation.open(self._clock()):
+        if invitation is None or practice is None or not invitation.open(self._clock()):
             raise CodeInvalid("the invitation is wrong, was used, or is too old; ask for another one", field="code")
         device_id = device_id or self._ids()
 
@@ -136,7 +140,7 @@ class Accounts:
         if name is None:
             raise InvalidFields([FieldError("name", "required", "is required: this address has no account yet")])
         account = await self._account(
-            {"email": email, "password": password, "name": name, "practice_name": invitation.name or name}
+            {"email": email, "password": password, "name": name, "practice_name": practice.name}
         )
         async with self._uow() as uow:
             await uow.accounts.add(replace(account, verified_at=account.created_at))
@@ -152,6 +156,7 @@ class Accounts:
         practice = await uow.practices.get(asked.practice_id)
         if invitation is None or practice is None or not invitation.open(now):
             raise CodeInvalid("the invitation was used or withdrawn meanwhile", field="code")
+        entitle(practice.plan, members=len(await uow.practices.members(practice.id)) + 1)
         member = Membership(practice.id, account.id, invitation.role, now)
         await uow.practices.join(member)
         await uow.practices.put_invitation(replace(invitation, closed_at=now))
@@ -177,10 +182,11 @@ class Accounts:
         """The account and practice that a token speaks for."""
         async with self._uow() as uow:
             account = await uow.accounts.get(actor.account_id)
-            practice = await uow.practices.get(actor.practice_id)
+            belonging = await uow.practices.belonging(actor.account_id)
+        practice = next((one for one, _ in belonging if one.id == actor.practice_id), None)
         if account is None or practice is None:
             raise NotAuthenticated("this account is not here any more")
-        return Registered(account, practice, actor.role)
+        return Registered(account, practice, actor.role, practices=belonging)
 
     async def rename(self, actor: Actor, name: str) -> Registered:
         """How a person is called from now on; what they did before shows the new name too, for it is by the account."""

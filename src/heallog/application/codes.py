@@ -133,7 +133,10 @@ class Codes:
             await uow.commit()
         if right is None or account is None:
             raise CodeInvalid(_WRONG, field="code")
-        await asyncio.to_thread(check_password, password, [account.email, account.name], self._guesses)
+        async with self._uow() as uow:
+            practices = [practice.name for practice, _ in await uow.practices.belonging(account.id)]
+        about = [account.email, account.name, *practices]
+        await asyncio.to_thread(check_password, password, about, self._guesses)
         fresh = await self._passwords.hash(password)
         await self._sessions.blacklist(await self._replaced(right, account, fresh, caller))
         self._mail.post(letters.password_changed(account.email))
@@ -147,8 +150,11 @@ class Codes:
                 # Someone else used it meanwhile, or asked for another.
                 raise CodeInvalid(_WRONG, field="code")
             await uow.codes.put(replace(latest, used_at=now))
-            # Who reads the mail of an address has verified it.
-            await uow.accounts.put(replace(locked, password_hash=fresh, verified_at=locked.verified_at or now))
+            after = replace(locked, password_hash=fresh)
+            if locked.verified_at is None:
+                # Who reads the mail of an address has verified it; whoever set a factor up before that had not.
+                after = replace(after, verified_at=now, totp=None, totp_confirmed_at=None, recovery=())
+            await uow.accounts.put(after)
             await self._credentials.forgive(uow, locked)
             ended = await self._sessions.end(uow, locked.id, Ending.PASSWORD)
             await uow.audit([await self._entry(uow, locked, caller, now, "codes.reset")])
@@ -162,7 +168,8 @@ class Codes:
     ) -> str:
         """A new code; the ones before it are worth nothing then."""
         sent = await uow.codes.lock(email_key, now - AN_HOUR)
-        if (pause := wait(sent, now)) is not None:
+        # Of this purpose alone: that someone registered an hour ago must not show when a password is forgotten.
+        if (pause := wait([one for one in sent if one.purpose is purpose], now)) is not None:
             seconds = ceil(pause.total_seconds())
             raise RateLimited(
                 f"three codes were sent within an hour; the next one can be sent in {seconds} s",

@@ -4,7 +4,7 @@ Every guess takes a try before it is looked at (`domain/tries.py`). Whether an a
 in how long one takes: the same statements run, the same slow hash, and one entry of the trail is written either way.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from math import ceil
@@ -31,18 +31,29 @@ from heallog.domain.audit import AuditEntry, noted, operated
 from heallog.domain.errors import (
     AccountLocked,
     DomainError,
-    Forbidden,
     InvalidCredentials,
+    InvalidFields,
     NotAuthenticated,
     NotFound,
     OtpInvalid,
     OtpRequired,
+    Unavailable,
     WrongState,
 )
 from heallog.domain.practices import Membership
 from heallog.domain.tries import Allowance
 
 Result = TypeVar("Result")
+
+_WRONG = "the e-mail address or the password is wrong"
+
+
+class _Rehashed(Exception):
+    """The account's password is kept in another way than a moment ago."""
+
+    def __init__(self, account: Account) -> None:
+        super().__init__()
+        self.account = account
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +65,10 @@ class Claim:
     otp: str | None = field(repr=False)
     device_id: str
     action: str
+    actor: Actor | None = None
+    """Who they are already, where they only confirm it."""
+    about: str | None = None
+    """The id of what they want to do it to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,16 +118,32 @@ class Credentials:
         Raises `AccountLocked`, `InvalidCredentials`, `OtpRequired`, `OtpInvalid`; each leaves an entry.
         """
         account, member = await self._take(claim, caller)
+        try:
+            try:
+                return await self._verified(account, claim, caller, work, second=second)
+            except _Rehashed as meanwhile:
+                # By another login of the same moment, or by a change of the password: that one is to be shown then.
+                return await self._verified(meanwhile.account, claim, caller, work, second=second)
+        except _Rehashed:
+            refusal: DomainError = InvalidCredentials(_WRONG)
+        except (InvalidFields, Unavailable):
+            raise
+        except DomainError as error:
+            refusal = error
+        await self._refused(account, member, claim, caller, refusal)
+        raise refusal
+
+    async def _verified(
+        self, account: Account | None, claim: Claim, caller: Caller, work: Work[Result], *, second: bool
+    ) -> Result:
         # The hash is slow on purpose: no transaction stays open while it runs.
         right = await self._passwords.verify(account.password_hash if account else None, claim.password)
+        if account is None or not right:
+            raise InvalidCredentials(_WRONG)
         fresh = None
-        if account is not None and right and self._passwords.outdated(account.password_hash):
+        if self._passwords.outdated(account.password_hash):
             fresh = await self._passwords.hash(claim.password)
-        try:
-            return await self._admitted(account if right else None, claim, caller, work, fresh, second=second)
-        except (Forbidden, InvalidCredentials, OtpInvalid, OtpRequired) as error:
-            await self._refused(account, member, claim, caller, error)
-            raise
+        return await self._admitted(account, claim, caller, work, fresh, second=second)
 
     async def confirm(
         self,
@@ -124,13 +155,14 @@ class Credentials:
         otp: str | None = None,
         *,
         second: bool = True,
+        about: str | None = None,
     ) -> Result:
         """The same of someone who is logged in, before what nobody else should do with their device."""
         async with self._uow() as uow:
             account = await uow.accounts.get(actor.account_id)
         if account is None:
             raise NotAuthenticated("this account is not here any more")
-        claim = Claim(account.email, password, otp, actor.device_id, action)
+        claim = Claim(account.email, password, otp, actor.device_id, action, actor, about)
         return await self.prove(claim, caller, work, second=second)
 
     async def forgive(self, uow: UnitOfWork, account: Account) -> None:
@@ -139,10 +171,11 @@ class Credentials:
 
     async def _take(self, claim: Claim, caller: Caller) -> tuple[Account | None, Membership | None]:
         """The account that is meant and its first membership, where there are any; with a try taken for it."""
-        keys = self._keys(email_key(claim.email), caller)
+        keys = self._keys(claim, caller)
         async with self._uow() as uow:
+            counted = await uow.tries.lock(keys, self._clock())
+            # Only now: a crowd may have stood in line for that.
             now = self._clock()
-            counted = await uow.tries.lock(keys, now)
             account = await uow.accounts.by_email(email_key(claim.email))
             members = await uow.practices.memberships(account.id if account else "")
             waits = [wait for one in counted if (wait := tries.locked(one, now)) is not None]
@@ -153,9 +186,10 @@ class Credentials:
         member = members[0] if members else None
         if waits:
             seconds = ceil(max(waits).total_seconds())
+            # A reset opens the account's own lock, and no other one.
+            way_out = ", or reset the password" if claim.actor is None and tries.locked(counted[0], now) else ""
             error = AccountLocked(
-                f"too many wrong tries; try again in {seconds} s, or reset the password",
-                context={"retry_after": seconds},
+                f"too many wrong tries; try again in {seconds} s{way_out}", context={"retry_after": seconds}
             )
             await self._refused(account, member, claim, caller, error)
             raise error
@@ -163,7 +197,7 @@ class Credentials:
 
     async def _admitted(
         self,
-        known: Account | None,
+        known: Account,
         claim: Claim,
         caller: Caller,
         work: Work[Result],
@@ -171,17 +205,17 @@ class Credentials:
         *,
         second: bool,
     ) -> Result:
-        if known is None:
-            raise InvalidCredentials("the e-mail address or the password is wrong")
         async with self._uow() as uow:
             account = await uow.accounts.lock(known.id)
-            if account is None or account.password_hash != known.password_hash:
-                raise InvalidCredentials("the e-mail address or the password is wrong")
+            if account is None:
+                raise InvalidCredentials(_WRONG)
+            if account.password_hash != known.password_hash:
+                raise _Rehashed(account)
             now = self._clock()
-            keys = self._keys(account.email_key, caller)
+            keys = self._keys(claim, caller)
             if second and account.second_factor and not claim.otp:
                 # Half of a login is no guess: the client asks for the code and comes back.
-                await uow.tries.put([tries.given_back(one) for one in await uow.tries.lock(keys, now)])
+                await self._give_back(uow, keys, now)
                 await uow.commit()
                 raise OtpRequired("the account asks for a second factor: send otp, too")
             proven = self._second(account, claim.otp or "", now) if second and account.second_factor else account
@@ -189,12 +223,25 @@ class Credentials:
                 proven = replace(proven, password_hash=fresh)
             if proven is not account:
                 await uow.accounts.put(proven)
-            counted = await uow.tries.lock(keys, now)
-            await uow.tries.put([tries.given_back(one) for one in counted])
-            await self.forgive(uow, account)
-            result = await work(uow, proven, now)
+            await self._give_back(uow, keys, now)
+            await uow.tries.forget(keys[:1])
+            try:
+                result = await work(uow, proven, now)
+            except Unavailable:
+                raise
+            except DomainError as error:
+                refusal = error
+            else:
+                await uow.commit()
+                return result
+        # What was shown is right all the same, whatever became of the work.
+        async with self._uow() as uow:
+            await self._give_back(uow, keys, now)
             await uow.commit()
-        return result
+        raise refusal
+
+    async def _give_back(self, uow: UnitOfWork, keys: Sequence[str], now: datetime) -> None:
+        await uow.tries.put([tries.given_back(one) for one in await uow.tries.lock(keys, now)])
 
     def _second(self, account: Account, otp: str, now: datetime) -> Account:
         """The account after this code was used: each is good once."""
@@ -205,15 +252,34 @@ class Credentials:
             return after
         raise OtpInvalid("the code is wrong, or was used before; wait for the next one")
 
-    def _keys(self, of: str, caller: Caller) -> list[str]:
-        """What this guess counts for; whoever calls from nowhere (the command line) counts for the account only."""
-        keys = [tries.key("account", of)]
+    def _keys(self, claim: Claim, caller: Caller) -> list[str]:
+        """What this guess counts for; whoever calls from nowhere (the command line) has no address to count for.
+
+        Who is logged in is counted apart: a stranger who guesses at the account keeps nobody from logging out what was
+        stolen, and whoever stole a session gets no guesses at a login by it.
+        """
+        if claim.actor is None:
+            keys = [tries.key("account", email_key(claim.email))]
+        else:
+            keys = [tries.key("confirm", claim.actor.account_id)]
         return [*keys, tries.key("address", caller.address)] if caller.address else keys
 
     async def _refused(
         self, account: Account | None, member: Membership | None, claim: Claim, caller: Caller, error: DomainError
     ) -> None:
         """An entry of the account's practice; of none where there is no account. Which of them takes no time."""
+        if claim.actor is not None:
+            entry = noted(
+                self._ids(),
+                self._clock(),
+                claim.actor,
+                claim.action,
+                "refused",
+                thing_id=claim.about,
+                reason=error.code,
+            )
+            await self.books.turned_away(entry)
+            return
         practice_id, role = (member.practice_id, str(member.role)) if member else ("", "")
         account_id = account.id if account else ""
         await self.books.turned_away(
@@ -245,7 +311,8 @@ class Credentials:
             await uow.audit([noted(self._ids(), now, actor, "credentials.enrol")])
             return Enrolment(secret, self._authenticators.uri(secret, account.email))
 
-        return await self.confirm(actor, password, caller, "credentials.enrol", work)
+        # Who has one already is told so, and not asked for it.
+        return await self.confirm(actor, password, caller, "credentials.enrol", work, second=False)
 
     @audited("credentials.activate")
     async def activate(self, actor: Actor, otp: str) -> tuple[str, ...]:

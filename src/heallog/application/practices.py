@@ -32,6 +32,8 @@ from heallog.domain.practices import (
 )
 from heallog.domain.sessions import Ending, Session
 
+_PRACTICE = "practice"
+"""Name and plan are one row: neither may be written back as it was."""
 _MEMBERS = "members"
 """The work that only one unit of work does at a time in a practice: of two owners who remove each other one stays."""
 
@@ -69,6 +71,7 @@ class Practices:
     async def rename(self, actor: Actor, name: str) -> Practice:
         authorise(actor, Permission.CHANGE_PRACTICE)
         async with self._uow() as uow:
+            await uow.exclusive(actor.practice_id, _PRACTICE)
             practice = replace(await self._practice(uow, actor), name=name)
             await uow.practices.put(practice)
             await uow.audit([noted(self._ids(), self._clock(), actor, "practices.rename")])
@@ -78,6 +81,7 @@ class Practices:
     async def set_plan(self, practice_id: str, plan: Plan) -> Practice:
         """By the operator, on the command line. Members beyond a smaller plan stay; no further ones come."""
         async with self._uow() as uow:
+            await uow.exclusive(practice_id, _PRACTICE)
             practice = await uow.practices.get(practice_id)
             if practice is None:
                 raise NotFound("there is no such practice")
@@ -174,6 +178,9 @@ class Practices:
             else:
                 still_owned(await uow.practices.members(actor.practice_id), member_id)
                 await uow.practices.put_member(replace(found, ended_at=now))
+                broken = await uow.practices.emergency_of(actor.practice_id, member_id, now)
+                if broken is not None:
+                    await uow.practices.put_emergency(replace(broken, closed_at=now))
                 ended = await self._sessions.end(uow, member_id, Ending.MEMBERSHIP, actor.practice_id)
             await uow.audit([noted(self._ids(), now, actor, "members.remove", thing_id=member_id)])
             await uow.commit()

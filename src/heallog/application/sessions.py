@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from heallog.application.credentials import Claim, Credentials
@@ -12,12 +13,14 @@ from heallog.application.trail import Books, audited
 from heallog.domain.access import Actor, Caller
 from heallog.domain.accounts import Account, email_key
 from heallog.domain.audit import noted, operated
-from heallog.domain.errors import Forbidden, NotFound, SessionEnded, Unavailable
+from heallog.domain.errors import Forbidden, NotFound, SessionEnded, Unavailable, WrongState
 from heallog.domain.events import LoggedIn, SessionClosed
 from heallog.domain.practices import Membership
 from heallog.domain.sessions import (
     ACCESS_TOKEN_LIFE,
+    MOST_SESSIONS,
     SECRET_SIZE,
+    SESSION_LIFE,
     Ending,
     RefreshToken,
     Session,
@@ -88,11 +91,24 @@ class Sessions:
         return await self._credentials.prove(Claim(email, password, otp, device_id, "sessions.login"), caller, work)
 
     async def open(
-        self, uow: UnitOfWork, member: Membership, device_id: str, caller: Caller, now: datetime, action: str
+        self,
+        uow: UnitOfWork,
+        member: Membership,
+        device_id: str,
+        caller: Caller,
+        now: datetime,
+        action: str,
+        proven_at: datetime | None = None,
     ) -> Tokens:
-        """A new session for a member who has proven who they are, within someone's unit of work."""
+        """A new session for a member, within someone's unit of work; proven now, or when another session began."""
         chance = self._chance(2 * SECRET_SIZE)
         session, token = opened(member.practice_id, self._ids(), member.account_id, device_id, now, chance)
+        if proven_at is not None:
+            ends = min(session.expires_at, proven_at + SESSION_LIFE)
+            session = replace(session, created_at=proven_at, expires_at=ends)
+        # Their rows refuse them: no need to have them blacklisted before the commit.
+        crowd = await uow.sessions.of_account(member.account_id, now)
+        await self._end(uow, crowd[MOST_SESSIONS - 1 :], Ending.CROWDED)
         await uow.sessions.add(session)
         await uow.audit([noted(self._ids(), now, _actor(member, session, caller), action)])
         uow.tell(LoggedIn(session.practice_id, session.account_id, session.id))
@@ -105,11 +121,20 @@ class Sessions:
         Raises `NotFound` for a practice that the account does not belong to, whether there is one or not.
         """
         async with self._uow() as uow:
+            # Whoever ends sessions holds the account: a request that was let in before that opens none after it.
+            await uow.accounts.lock(actor.account_id)
+            session = await uow.sessions.lock(actor.practice_id, actor.session_id)
+            if session is None or not session.live(self._clock()):
+                raise SessionEnded(OVER)
             members = await uow.practices.memberships(actor.account_id)
             member = next((one for one in members if one.practice_id == practice_id), None)
             if member is None:
                 raise NotFound("there is no such practice")
-            tokens = await self.open(uow, member, actor.device_id, caller, self._clock(), "sessions.switch")
+            if practice_id == actor.practice_id:
+                raise WrongState("this session speaks for that practice already")
+            tokens = await self.open(
+                uow, member, actor.device_id, caller, self._clock(), "sessions.switch", session.created_at
+            )
             await uow.commit()
         return tokens
 
@@ -210,7 +235,6 @@ class Sessions:
         async with self._uow() as uow:
             return await uow.sessions.of_account(actor.account_id, self._clock())
 
-    @audited("sessions.revoke")
     async def revoke(self, actor: Actor, session_id: str, password: str, caller: Caller) -> None:
         """End one of the account's own sessions, on whatever device. Raises `NotFound`."""
 
@@ -223,7 +247,9 @@ class Sessions:
             return found
 
         await self.blacklist(
-            await self._credentials.confirm(actor, password, caller, "sessions.revoke", work, second=False)
+            await self._credentials.confirm(
+                actor, password, caller, "sessions.revoke", work, second=False, about=session_id
+            )
         )
 
     async def log_out(self, email: str | None) -> int:

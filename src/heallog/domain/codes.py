@@ -16,7 +16,7 @@ LOOKS = 5
 """How often a code may be wrong before it is worthless."""
 AN_HOUR = timedelta(hours=1)
 PER_HOUR = 3
-"""Codes that one address is sent within an hour, whatever for."""
+"""Codes that one address is sent within an hour, for the same purpose."""
 
 
 class Purpose(StrEnum):

@@ -25,6 +25,10 @@ SESSION_LIFE = timedelta(days=90)
 RETRY_WINDOW = timedelta(seconds=10)
 """How long the same refresh may be asked again, and gets the same answer: the first one may have been lost."""
 
+MOST_SESSIONS = 50
+"""Of one account at once. Another one ends the oldest: nobody has so many devices, and a program that logs in anew each
+time would fill the list."""
+
 LOGIN: Fields = {
     "email": Field(Text(254), required=True),
     "password": Field(Password(), required=True),
@@ -45,11 +49,15 @@ class Ending(StrEnum):
     PASSWORD = "password"  # noqa: S105 - a reason
     REPLAYED = "replayed"
     MEMBERSHIP = "membership"
+    CROWDED = "crowded"
 
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """Times are the server's. `family` is what the tags of its refresh tokens are made with; it opens nothing."""
+    """Times are the server's; `created_at` is when the password was shown.
+
+    `family` is what the tags of its refresh tokens are made with; it opens nothing.
+    """
 
     practice_id: str
     id: str
@@ -175,6 +183,8 @@ def use(
     secrets = [hmac.digest(key, b"next" + token.secret, "sha256") for key in keys]
     made = next((one for one in secrets if hmac.compare_digest(_hash(one), session.token_hash)), None)
     what = _judged(session, token, made, now)
+    if what is Use.RETRY:
+        return what, session, _token(session, token.secret if made is None else made)
     if what is Use.NEXT:
         session = replace(
             session,
@@ -184,8 +194,6 @@ def use(
             expires_at=min(now + IDLE_LIFE, session.created_at + SESSION_LIFE),
         )
         return what, session, _token(session, secrets[0])
-    if what is Use.RETRY and made is not None:
-        return what, session, _token(session, made)
     return what, session.ended(Ending.REPLAYED, now) if what is Use.REPLAY else session, None
 
 
@@ -198,9 +206,12 @@ def _judged(session: Session, token: RefreshToken, made: bytes | None, now: date
         return Use.UNKNOWN
     if not session.live(now):
         return Use.OVER
+    young = now - session.refreshed_at <= RETRY_WINDOW
     if age == 0:
-        return Use.NEXT
-    return Use.RETRY if age == 1 and now - session.refreshed_at <= RETRY_WINDOW else Use.REPLAY
+        # One that was just given is given again: else the late half of a crowd of requests, which has the token before
+        # it, would come with the one before the last.
+        return Use.RETRY if young and session.generation > 1 else Use.NEXT
+    return Use.RETRY if age == 1 and young else Use.REPLAY
 
 
 def _token(session: Session, secret: bytes) -> RefreshToken:

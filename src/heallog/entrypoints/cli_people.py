@@ -78,7 +78,8 @@ def users(house: House) -> App:
             return int(await services.sessions().log_out(email))
 
         with house.database() as url:
-            print(f"{asyncio.run(with_services(house, url, work))} sessions ended")
+            ended = asyncio.run(with_services(house, url, work))
+            print("1 session ended" if ended == 1 else f"{ended} sessions ended")
 
     @app.command
     def reset_factor(email: str) -> None:

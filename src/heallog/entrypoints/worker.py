@@ -11,12 +11,18 @@ LAST = 5.0
 
 
 class Repeated:
-    """Work that is done again every so often, and a last time at the end. What goes wrong is logged, never fatal."""
+    """Work that is done again every so often, and (`at_last`) once more at the end.
 
-    def __init__(self, name: str, work: Callable[[], Awaitable[object]], every: float) -> None:
+    What goes wrong is logged, never fatal.
+    """
+
+    def __init__(
+        self, name: str, work: Callable[[], Awaitable[object]], every: float, *, at_last: bool = False
+    ) -> None:
         self._name = name
         self._work = work
         self._every = every
+        self._at_last = at_last
         self._log = structlog.get_logger("heallog.worker")
         self._over = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -41,6 +47,8 @@ class Repeated:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._over.wait(), self._every)
             last = self._over.is_set()
+            if last and not self._at_last:
+                return
             try:
                 await self._work()
             except Exception as error:

@@ -2,7 +2,7 @@
 
 import json
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from heallog.adapters import tokens
-from heallog.adapters.tokens import LEEWAY, LIFE, LONGEST, JwtAccessTokens, key_id, signing_key
-from heallog.domain.access import Actor, Role
+from heallog.adapters.tokens import LEEWAY, LIFE, LONGEST, JwtAccessTokens, derived, key_id, signing_key
 from heallog.domain.errors import NotAuthenticated, TokenExpired
+from heallog.domain.sessions import IDLE_LIFE, Bearer, Session
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 AT = int(NOON.timestamp())
@@ -23,7 +23,10 @@ OLD, NEW, OTHER = (
     "the key of this year, thirty-two+",
     "a stranger's key, thirty-two+ too",
 )
-ALICE = Actor("alice", "hillside", Role.OWNER, "session-1", "phone-1", "request-1")
+SESSION = Session(
+    "hillside", "session-1", "alice", "phone-1", NOON, NOON + IDLE_LIFE, NOON, 1, b"hash of a token", b"family"
+)
+ALICE = Bearer("alice", "hillside", "session-1", "phone-1")
 
 
 def at(*secrets: str, now: datetime = NOON) -> JwtAccessTokens:
@@ -31,7 +34,7 @@ def at(*secrets: str, now: datetime = NOON) -> JwtAccessTokens:
 
 
 def issued(*secrets: str, now: datetime = NOON) -> str:
-    return at(*secrets).issue(ALICE, now).access_token
+    return at(*secrets).issue(SESSION, now)[0]
 
 
 OURS = at(NEW)
@@ -70,18 +73,45 @@ def with_header(key: bytes = KEY, algorithm: str = "HS256", **other: Any) -> str
 # -- what is written is read --------------------------------------------------------------------------------------
 
 
-def test_the_actor_comes_back_with_this_requests_id_and_cannot_be_changed() -> None:
-    actor = OURS.read(TOKEN, "request-2")
-    assert actor == Actor("alice", "hillside", Role.OWNER, "session-1", "phone-1", "request-2")
+def test_whose_session_it_is_comes_back_and_cannot_be_changed() -> None:
+    bearer = OURS.read(TOKEN)
+    assert bearer == ALICE
     with pytest.raises(FrozenInstanceError):
-        actor.role = Role.AUDITOR  # type: ignore[misc]
+        bearer.account_id = "ben"  # type: ignore[misc]
 
 
 def test_a_token_says_what_it_is_and_which_key_signed_it() -> None:
     assert HEADER == {"alg": "HS256", "kid": KID, "typ": "at+jwt"}
-    assert CLAIMS.keys() == {"iss", "aud", "jti", "iat", "exp", "sub", "sid", "prc", "rol", "dev"}
+    assert CLAIMS.keys() == {"iss", "aud", "jti", "iat", "exp", "sub", "sid", "prc", "dev"}
     assert (CLAIMS["iat"], CLAIMS["exp"]) == (AT, AT + 900)
-    assert jwt.decode(issued(NEW), options={"verify_signature": False})["jti"] != CLAIMS["jti"]
+    assert CLAIMS["jti"] == "session-1.1"
+
+
+def test_a_token_says_nothing_of_rights_and_nothing_secret() -> None:
+    assert "rol" not in CLAIMS
+    shown = f"{TOKEN} {CLAIMS}"
+    assert not any(secret in shown for secret in ("hash of a token", "family", encoded(b"hash of a token"), NEW))
+
+
+def test_the_same_generation_has_the_same_token_and_another_one_another() -> None:
+    """The answer to a refresh that is asked again is the same to the byte."""
+    assert issued(NEW) == TOKEN
+    assert OURS.issue(replace(SESSION, generation=2), NOON)[0] != TOKEN
+    assert issued(NEW, now=NOON + timedelta(seconds=1)) != TOKEN
+
+
+def test_a_token_does_not_outlive_its_session() -> None:
+    late = SESSION.expires_at - timedelta(minutes=1)
+    token, life = OURS.issue(SESSION, late)
+    claims = jwt.decode(token, options={"verify_signature": False})
+    assert (life, claims["exp"]) == (60, int(SESSION.expires_at.timestamp()))
+    assert OURS.issue(SESSION, NOON)[1] == LIFE == 900
+
+
+def test_each_thing_has_a_key_of_its_own() -> None:
+    labels = ("access token", "refresh token", "one-time code", "authenticator")
+    assert len({derived(secret, label) for secret in (NEW, OLD) for label in labels}) == 8
+    assert derived(NEW, "access token") == KEY
 
 
 def test_what_servers_of_other_versions_must_agree_on_stays_as_it_is() -> None:
@@ -95,12 +125,15 @@ def test_the_secret_itself_signs_nothing_and_is_in_no_token() -> None:
     with pytest.raises(jwt.InvalidSignatureError):
         jwt.decode(TOKEN, NEW, algorithms=["HS256"], audience=tokens.AUDIENCE)
     with pytest.raises(NotAuthenticated):
-        OURS.read(with_header(NEW.encode()), "")
+        OURS.read(with_header(NEW.encode()))
 
 
 def test_the_longest_names_that_there_are_fit() -> None:
-    actor = Actor("a" * 64, "p" * 64, Role.CLINICIAN, "s" * 64, "d" * 64, "")
-    assert OURS.read(OURS.issue(actor, NOON).access_token, "") == actor
+    longest = Bearer("a" * 64, "p" * 64, "s" * 64, "d" * 64)
+    session = replace(
+        SESSION, account_id="a" * 64, practice_id="p" * 64, id="s" * 64, device_id="d" * 64, generation=999_999_999
+    )
+    assert OURS.read(OURS.issue(session, NOON)[0]) == longest
 
 
 # -- what is made like ours is good, so the forgeries fail for what they change -----------------------------------
@@ -108,11 +141,11 @@ def test_the_longest_names_that_there_are_fit() -> None:
 
 def test_a_token_made_by_hand_like_ours_is_good() -> None:
     assert with_claims() == with_header() == TOKEN
-    assert OURS.read(with_claims(nbf=AT), "request-1") == ALICE
-    assert OURS.read(with_claims(unheard="of"), "request-1") == ALICE
+    assert OURS.read(with_claims(nbf=AT)) == ALICE
+    assert OURS.read(with_claims(unheard="of")) == ALICE
 
 
-TEXTS = ("iss", "aud", "jti", "sub", "sid", "prc", "rol", "dev")
+TEXTS = ("iss", "aud", "jti", "sub", "sid", "prc", "dev")
 WRONG_TEXTS: tuple[Any, ...] = (..., None, "", 7, True, ["heallog"], {"a": 1})
 WRONG_TIMES: tuple[Any, ...] = (..., None, "never", str(AT), True, AT + 0.5, [AT], {}, -1, 10**40, -(10**40))
 
@@ -154,7 +187,6 @@ FORGERIES = {
     "for another service": with_claims(aud="billing"),
     "for another service too": with_claims(aud=["heallog-api", "billing"]),
     "from another service": with_claims(iss="billing"),
-    "of a role that there is not": with_claims(rol="admin"),
     "issued in a moment": with_claims(iat=AT + LEEWAY + 1, exp=AT + LEEWAY + 2),
     "not valid yet": with_claims(nbf=AT + LEEWAY + 1),
     "not valid at any time": with_claims(nbf="now"),
@@ -176,13 +208,13 @@ FORGERIES = {
 @pytest.mark.parametrize("token", FORGERIES.values(), ids=FORGERIES.keys())
 def test_a_forged_token_proves_nothing(token: str) -> None:
     with pytest.raises(NotAuthenticated):
-        OURS.read(token, "")
+        OURS.read(token)
 
 
 def test_what_is_longer_than_any_token_is_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(tokens, "_SIGNED")
     with pytest.raises(NotAuthenticated):
-        OURS.read(TOKEN + "x" * LONGEST, "")
+        OURS.read(TOKEN + "x" * LONGEST)
 
 
 # -- time ---------------------------------------------------------------------------------------------------------
@@ -190,25 +222,25 @@ def test_what_is_longer_than_any_token_is_not_looked_at(monkeypatch: pytest.Monk
 
 @pytest.mark.parametrize("seconds", [0, 1, LIFE - 1, LIFE, LIFE + LEEWAY - 1])
 def test_a_token_is_good_for_its_life_and_a_little_leeway(seconds: int) -> None:
-    assert at(NEW, now=NOON + timedelta(seconds=seconds)).read(TOKEN, "request-1") == ALICE
+    assert at(NEW, now=NOON + timedelta(seconds=seconds)).read(TOKEN) == ALICE
 
 
 @pytest.mark.parametrize("seconds", [LIFE + LEEWAY, LIFE + LEEWAY + 1, 10**8])
 def test_afterwards_it_has_expired(seconds: int) -> None:
     with pytest.raises(TokenExpired):
-        at(NEW, now=NOON + timedelta(seconds=seconds)).read(TOKEN, "")
+        at(NEW, now=NOON + timedelta(seconds=seconds)).read(TOKEN)
 
 
 def test_another_servers_clock_may_be_a_little_ahead_and_not_more() -> None:
-    assert at(NEW, now=NOON - timedelta(seconds=LEEWAY)).read(TOKEN, "request-1") == ALICE
+    assert at(NEW, now=NOON - timedelta(seconds=LEEWAY)).read(TOKEN) == ALICE
     with pytest.raises(NotAuthenticated):
-        at(NEW, now=NOON - timedelta(seconds=LEEWAY + 1)).read(TOKEN, "")
+        at(NEW, now=NOON - timedelta(seconds=LEEWAY + 1)).read(TOKEN)
 
 
 @pytest.mark.parametrize("name", sorted(FORGERIES.keys() - {"issued in a moment", "not valid yet"}))
 def test_a_forgery_is_not_told_that_it_has_expired(name: str) -> None:
     with pytest.raises(NotAuthenticated):
-        at(NEW, now=NOON + timedelta(days=1)).read(FORGERIES[name], "")
+        at(NEW, now=NOON + timedelta(days=1)).read(FORGERIES[name])
 
 
 # -- changing the key ---------------------------------------------------------------------------------------------
@@ -217,14 +249,14 @@ def test_a_forgery_is_not_told_that_it_has_expired(name: str) -> None:
 def test_a_key_is_changed_without_logging_anyone_out() -> None:
     before = issued(OLD)
     during = at(NEW, OLD)
-    after = during.issue(ALICE, NOON).access_token
+    after = during.issue(SESSION, NOON)[0]
     assert jwt.get_unverified_header(after)["kid"] == KID
-    assert during.read(before, "request-1") == during.read(after, "request-1") == ALICE
-    assert at(NEW).read(after, "request-1") == ALICE
+    assert during.read(before) == during.read(after) == ALICE
+    assert at(NEW).read(after) == ALICE
     with pytest.raises(NotAuthenticated):
-        at(NEW).read(before, "")
+        at(NEW).read(before)
     with pytest.raises(NotAuthenticated):
-        during.read(issued(OTHER), "")
+        during.read(issued(OTHER))
 
 
 def test_servers_that_restart_one_after_the_other_understand_each_other() -> None:
@@ -233,13 +265,13 @@ def test_servers_that_restart_one_after_the_other_understand_each_other() -> Non
     for servers in rounds[:2]:
         for signs in servers:
             for reads in servers:
-                assert at(*reads).read(issued(*signs), "request-1") == ALICE
-    assert at(NEW).read(issued(NEW, OLD), "request-1") == ALICE
+                assert at(*reads).read(issued(*signs)) == ALICE
+    assert at(NEW).read(issued(NEW, OLD)) == ALICE
 
 
 def test_a_key_cannot_speak_under_the_others_name() -> None:
     with pytest.raises(NotAuthenticated):
-        at(NEW, OLD).read(with_header(signing_key(OLD)), "")
+        at(NEW, OLD).read(with_header(signing_key(OLD)))
 
 
 # -- anything -----------------------------------------------------------------------------------------------------
@@ -249,7 +281,7 @@ LETTERS = st.sampled_from("abcXYZ019-_=.+/ \n\x00é\ud800😀")
 
 def refused(token: str) -> None:
     with pytest.raises((NotAuthenticated, TokenExpired)):
-        OURS.read(token, "")
+        OURS.read(token)
 
 
 @given(st.text() | st.text(LETTERS) | st.lists(st.binary().map(encoded), max_size=5).map(".".join))
@@ -284,10 +316,10 @@ JSON = st.recursive(
 
 
 @given(st.dictionaries(st.sampled_from(sorted(CLAIMS)), JSON, min_size=1))
-def test_whatever_is_signed_is_an_actor_or_refused(other: dict[str, Any]) -> None:
+def test_whatever_is_signed_is_a_bearer_or_refused(other: dict[str, Any]) -> None:
     """Even where a part of ours that shares the key signs nonsense."""
     try:
-        actor = OURS.read(with_claims(**other), "request-1")
+        bearer = OURS.read(with_claims(**other))
     except (NotAuthenticated, TokenExpired):
         return
-    assert all(isinstance(value, str) and value for value in (actor.account_id, actor.practice_id, actor.session_id))
+    assert all(isinstance(value, str) and value for value in (bearer.account_id, bearer.practice_id, bearer.session_id))

@@ -1,15 +1,32 @@
 """Registering, logging in, and what makes two e-mail addresses the same account."""
 
+import hashlib
+import re
+from base64 import b32decode
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heallog.domain.accounts import email_key, registration
+from heallog.domain.accounts import (
+    RECOVERY_CODES,
+    RECOVERY_SIZE,
+    Account,
+    check_password,
+    email_key,
+    recovered,
+    recovery_codes,
+    recovery_digest,
+    registration,
+)
 from heallog.domain.errors import InvalidFields
 from heallog.domain.fields import read
 from heallog.domain.sessions import LOGIN
+
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 DR_OKAFOR = {
     "email": "Ada.Okafor@northside.example",
@@ -108,3 +125,97 @@ def test_a_login_names_its_device_or_does_not() -> None:
     with pytest.raises(InvalidFields) as refusal:
         read(LOGIN, {**login, "device_id": "../tablet"})
     assert refusal.value.field == "device_id"
+
+
+# -- another password ---------------------------------------------------------------------------------------------
+
+ABOUT = ["ada.okafor@northside.example", "Ada Okafor", "Northside"]
+
+
+@pytest.mark.parametrize(
+    ("password", "code"),
+    [
+        ("short", "too_short"),
+        ("x" * 129, "too_long"),
+        ("kettle\nviolin harbour", "character"),
+        ("Password1984", "common"),
+        ("Okafor - 1984", "guessable"),
+        ("Northside, 1984", "guessable"),
+        ("HealLog, 1984", "guessable"),
+    ],
+)
+def test_another_password_follows_the_rules_of_the_first(password: str, code: str) -> None:
+    with pytest.raises(InvalidFields) as refusal:
+        check_password(password, ABOUT, Guesses(), "new_password")
+    assert [(error.field, error.code) for error in refusal.value.errors] == [("new_password", code)]
+
+
+def test_another_password_that_is_a_good_one_passes() -> None:
+    check_password("kettle violin harbour", ABOUT, Guesses())
+    guesses = Guesses()
+    with pytest.raises(InvalidFields) as refusal:
+        check_password("short", ABOUT, guesses)
+    assert (refusal.value.field, guesses.asked) == ("password", [])
+
+
+# -- recovery codes -----------------------------------------------------------------------------------------------
+
+CHANCE = st.binary(min_size=RECOVERY_CODES * RECOVERY_SIZE, max_size=RECOVERY_CODES * RECOVERY_SIZE)
+
+
+def ada(*codes: str, **other: Any) -> Account:
+    digests = tuple(map(recovery_digest, codes))
+    return Account("ada", "a@b.example", "a@b.example", "Ada", "a hash", NOON, recovery=digests, **other)
+
+
+@given(CHANCE)
+def test_a_recovery_code_is_120_random_bits_in_letters_that_can_be_typed(chance: bytes) -> None:
+    codes = recovery_codes(chance)
+    assert len(codes) == 10
+    assert all(re.fullmatch(r"[A-Z2-7]{6}(-[A-Z2-7]{6}){3}", code) for code in codes)
+    assert b"".join(b32decode(code.replace("-", "")) for code in codes) == chance
+
+
+@given(CHANCE, st.integers(0, 9), st.sampled_from(["-", "", " ", " - ", "\u2013", "."]), st.booleans())
+def test_a_recovery_code_may_be_typed_in_any_way(chance: bytes, which: int, between: str, small: bool) -> None:
+    codes = recovery_codes(chance)
+    typed = f" {codes[which].replace('-', between)} "
+    after = recovered(ada(*codes), typed.lower() if small else typed)
+    assert after is not None
+    assert recovery_digest(codes[which]) not in after.recovery
+
+
+@given(st.binary(min_size=300, max_size=300), st.permutations(range(10)))
+def test_each_recovery_code_is_good_once_in_any_order(chance: bytes, order: list[int]) -> None:
+    codes, others = recovery_codes(chance[:150]), recovery_codes(chance[150:])
+    account = ada(*codes, totp=b"sealed", totp_step=7)
+    for left, which in enumerate(order, 1):
+        after = recovered(account, codes[which])
+        if codes[which] in [codes[used] for used in order[: left - 1]]:
+            assert after is None
+            continue
+        assert after is not None
+        assert replace(after, recovery=account.recovery) == account
+        assert recovered(after, codes[which]) is None
+        account = after
+    assert account.recovery == ()
+    assert all(recovered(ada(*codes), other) is None for other in others if other not in codes)
+
+
+@pytest.mark.parametrize("said", ["", " ", "-", "123456", "AAAAAA-AAAAAA-AAAAAA"])
+def test_nothing_like_a_recovery_code_is_one(said: str) -> None:
+    assert recovered(ada(*recovery_codes(bytes(range(150)))), said) is None
+    assert recovered(ada(), said) is None
+
+
+def test_of_recovery_codes_only_hashes_are_kept_and_nothing_secret_is_shown() -> None:
+    codes = recovery_codes(bytes(range(150)))
+    account = ada(*codes, totp=b"the sealed secret")
+    assert account.recovery[0] == hashlib.sha256(codes[0].replace("-", "").encode()).digest()
+    shown = repr(account)
+    assert not any(secret in shown for secret in ("a hash", "the sealed secret", "recovery", *codes))
+
+
+def test_a_second_factor_asks_for_nothing_before_it_is_confirmed() -> None:
+    assert not ada(totp=b"sealed").second_factor
+    assert ada(totp=b"sealed", totp_confirmed_at=NOON).second_factor

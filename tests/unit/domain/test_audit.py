@@ -8,7 +8,14 @@ from typing import get_args
 
 from heallog.domain.access import Actor, Role
 from heallog.domain.audit import SCALARS, AuditEntry, Seal, Written, digest, done, noted, sealed
-from heallog.domain.events import AccountRegistered, ContributionCommitted, Event, LoggedIn
+from heallog.domain.events import (
+    AccountRegistered,
+    ContributionCommitted,
+    Event,
+    GlassBroken,
+    LoggedIn,
+    SessionClosed,
+)
 from heallog.domain.practices import Membership, Practice
 from heallog.domain.versions import GENESIS, Change, Collection, Contribution, advance, unborn
 
@@ -48,6 +55,14 @@ def test_an_entry_says_who_did_what_to_which_version_when_from_where_and_why() -
     assert (amended.head.version, amended.versions[0].number) == (1, 1)
 
 
+def test_what_is_done_through_broken_glass_says_so() -> None:
+    amara = dataclasses.replace(DR_OKAFOR, role=Role.ASSISTANT, emergency=True)
+    assert noted("entry-1", NOON, amara, "patients.access-log").role == "assistant+emergency"
+    head = unborn("northside", Collection.RECORDS, "record-1", "alice", NOON)
+    moved, version = advance(head, {"kind": "note"}, Change.SIGNATURE, Contribution("contribution-1", amara, NOON))
+    assert done("entry-1", "records.sign", amara, moved, (version,), ()).entry.role == "assistant+emergency"
+
+
 def test_no_clinical_value_reaches_an_entry() -> None:
     canary = "CANARY-7f3a"
     content = {"kind": "medication", "title": canary, "values": {canary: {"value": canary}}, "tags": [canary]}
@@ -66,6 +81,8 @@ def test_events_have_room_for_names_and_counts_only() -> None:
         ContributionCommitted("northside", "contribution-1", "ada", "request-1", "records.amend", 1),
         AccountRegistered("northside", "ada"),
         LoggedIn("northside", "ada", "session-1"),
+        SessionClosed("northside", "ada", "session-1", "replayed"),
+        GlassBroken("northside", "ada", "emergency-1"),
     ]
     assert {type(event) for event in told} == set(get_args(Event))
     assert {field.type for event in told for field in dataclasses.fields(event)} == {str, int}

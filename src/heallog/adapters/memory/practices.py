@@ -6,6 +6,7 @@ from datetime import datetime
 from uuid import uuid4
 
 from heallog.adapters.memory.store import ConstraintViolated, Overlay
+from heallog.domain.access import Role
 from heallog.domain.errors import AlreadyExists, NotFound
 from heallog.domain.practices import Emergency, Invitation, Member, Membership, Practice, Presence
 
@@ -50,6 +51,10 @@ class PracticeRepository:
 
     async def memberships(self, account_id: str) -> Sequence[Membership]:
         return self._chosen(lambda membership: membership.account_id == account_id)
+
+    async def belonging(self, account_id: str) -> Sequence[tuple[Practice, Role]]:
+        found = await self.memberships(account_id)
+        return [(replace(self._tables.practices[one.practice_id]), one.role) for one in found]
 
     async def members(self, practice_id: str) -> Sequence[Membership]:
         return self._chosen(lambda membership: membership.practice_id == practice_id)

@@ -143,6 +143,14 @@ OF_ACCOUNT = Statement(_MEMBERS.where(memberships.c.account_id == bindparam("acc
 OF_PRACTICE = Statement(_MEMBERS.where(memberships.c.practice_id == _PRACTICE))
 
 
+BELONGING = Statement(
+    select(practices, memberships.c.role)
+    .join(memberships, memberships.c.practice_id == practices.c.id)
+    .where(memberships.c.account_id == bindparam("account", type_=ID), memberships.c.ended_at.is_(None))
+    .order_by(*_BY_AGE)
+)
+
+
 def _present() -> Statement:
     members = (
         select(
@@ -255,6 +263,10 @@ class PracticeRepository:
 
     async def memberships(self, account_id: str) -> Sequence[Membership]:
         return [_membership(row) for row in await self._executor.fetch(OF_ACCOUNT, account=account_id)]
+
+    async def belonging(self, account_id: str) -> Sequence[tuple[Practice, Role]]:
+        rows = await self._executor.fetch(BELONGING, account=account_id)
+        return [(_practice(row), Role(row["role"])) for row in rows]
 
     async def members(self, practice_id: str) -> Sequence[Membership]:
         return [_membership(row) for row in await self._executor.fetch(OF_PRACTICE, practice=practice_id)]

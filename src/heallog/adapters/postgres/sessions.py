@@ -18,6 +18,7 @@ from sqlalchemy import (
     insert,
     literal,
     select,
+    tuple_,
     update,
 )
 from sqlalchemy.dialects.postgresql import ARRAY
@@ -146,7 +147,11 @@ STANDING = _standing()
 
 
 def _deletion(table: Table, over: Any) -> Statement:
-    gone = delete(table).where(over < bindparam("before", type_=TIME)).returning(literal(1).label("one")).cte("gone")
+    key = tuple_(*table.primary_key.columns)
+    # What somebody holds is in use, and stays.
+    rested = select(*table.primary_key.columns).where(over < bindparam("before", type_=TIME))
+    rested = rested.with_for_update(skip_locked=True)
+    gone = delete(table).where(key.in_(rested)).returning(literal(1).label("one")).cte("gone")
     return Statement(select(func.count()).select_from(gone))
 
 

@@ -56,7 +56,7 @@ class TriesRepository:
 
     async def lock(self, keys: Sequence[str], now: datetime) -> Sequence[Tries]:
         # In one order always, or two requests from two addresses for two accounts wait for each other.
-        rows = await self._executor.fetch(LOCK, keys=sorted(keys), now=now)
+        rows = await self._executor.fetch(LOCK, keys=sorted(set(keys)), now=now)
         found = {row["key"]: Tries(*row) for row in rows}
         return [found[key] for key in keys]
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Protocol
 
+from heallog.domain.access import Role
 from heallog.domain.practices import Emergency, Invitation, Member, Membership, Practice
 
 
@@ -23,6 +24,9 @@ class PracticeRepository(Protocol):
 
     async def memberships(self, account_id: str) -> Sequence[Membership]:
         """An account's memberships that have not ended, oldest first."""
+
+    async def belonging(self, account_id: str) -> Sequence[tuple[Practice, Role]]:
+        """The practices that an account is a member of, with its role in each, oldest membership first."""
 
     async def members(self, practice_id: str) -> Sequence[Membership]:
         """A practice's members now, oldest first."""

@@ -7,18 +7,23 @@ from litestar.di import NamedDependency
 from litestar.response import Response
 
 from heallog.application.accounts import Accounts, Registered
-from heallog.domain.accounts import ACCEPT, CHANGE_PASSWORD, REGISTRATION, RENAME, email_key
+from heallog.domain.accounts import ACCEPT, CHANGE_PASSWORD, REGISTRATION, RENAME
 from heallog.domain.fields import moment, object_schema, read
 from heallog.entrypoints.http.auth import TOKENS, ApiRequest, tokens
 from heallog.entrypoints.http.bodies import json_object
 from heallog.entrypoints.http.callers import caller
-from heallog.entrypoints.http.limits import Rate, limited
+from heallog.entrypoints.http.limits import Rate, forgiven, guesses_of, limited
 from heallog.entrypoints.http.openapi import describes
 
 _WHO: dict[str, Any] = {
     "type": "object",
     "properties": {"account": {"type": "object"}, "practice": {"type": "object"}},
     "required": ["account", "practice"],
+}
+_MINE: dict[str, Any] = {
+    **_WHO,
+    "properties": {**_WHO["properties"], "practices": {"type": "array", "items": {"type": "object"}}},
+    "required": [*_WHO["required"], "practices"],
 }
 _WITH_TOKENS: dict[str, Any] = {**_WHO, "properties": {**_WHO["properties"], "tokens": TOKENS}}
 
@@ -43,6 +48,11 @@ def _who(registered: Registered) -> dict[str, Any]:
             "created_at": moment(practice.created_at),
         },
     }
+
+
+def _mine(known: Registered) -> dict[str, Any]:
+    practices = [{"id": practice.id, "name": practice.name, "role": role} for practice, role in known.practices]
+    return {**_who(known), "practices": practices}
 
 
 def _entered(registered: Registered) -> Response[dict[str, Any]]:
@@ -98,6 +108,7 @@ async def register(request: ApiRequest, accounts: NamedDependency[Accounts]) -> 
             "OTP_INVALID",
             "ACCOUNT_LOCKED",
             "CODE_INVALID",
+            "PRO_REQUIRED",
             "ALREADY_EXISTS",
             "EMAIL_TAKEN",
             "FORBIDDEN",
@@ -108,18 +119,19 @@ async def register(request: ApiRequest, accounts: NamedDependency[Accounts]) -> 
 async def accept_invitation(request: ApiRequest, accounts: NamedDependency[Accounts]) -> Response[dict[str, Any]]:
     """Who has an account shows its password; for who has none it becomes the password of a new one."""
     body, who = read(ACCEPT, await json_object(request)), caller(request)
-    await limited(request, Rate.LOGIN, f"{who.address} {email_key(body['email'])}")
-    return _entered(
-        await accounts.accept(
-            body["email"],
-            body["code"],
-            body["password"],
-            body.get("otp"),
-            body.get("name"),
-            body.get("device_id"),
-            who,
-        )
+    counted = guesses_of(who, body["email"])
+    await limited(request, Rate.LOGIN, counted)
+    registered = await accounts.accept(
+        body["email"],
+        body["code"],
+        body["password"],
+        body.get("otp"),
+        body.get("name"),
+        body.get("device_id"),
+        who,
     )
+    await forgiven(request, Rate.LOGIN, counted)
+    return _entered(registered)
 
 
 @post(
@@ -152,10 +164,10 @@ async def change_password(request: ApiRequest, accounts: NamedDependency[Account
     )
 
 
-@get("/v1/me", operation_id="me", summary="Who am I", tags=["accounts"], **describes(answer=_WHO))
+@get("/v1/me", operation_id="me", summary="Who am I", tags=["accounts"], **describes(answer=_MINE))
 async def me(request: ApiRequest, accounts: NamedDependency[Accounts]) -> dict[str, Any]:
-    """The account, practice and role that the token speaks for."""
-    return _who(await accounts.me(request.user))
+    """The account, practice and role that the token speaks for; and every practice that it could be switched to."""
+    return _mine(await accounts.me(request.user))
 
 
 @patch(
@@ -166,14 +178,14 @@ async def me(request: ApiRequest, accounts: NamedDependency[Accounts]) -> dict[s
     **describes(
         body=object_schema(RENAME),
         example={"name": "Ada Obi-Lindqvist"},
-        answer=_WHO,
+        answer=_MINE,
         codes=("MALFORMED_JSON", "INVALID_FIELDS"),
     ),
 )
 async def change_me(request: ApiRequest, accounts: NamedDependency[Accounts]) -> dict[str, Any]:
     """How the audit trail and the list of members call the account."""
     body = read(RENAME, await json_object(request))
-    return _who(await accounts.rename(request.user, body["name"]))
+    return _mine(await accounts.rename(request.user, body["name"]))
 
 
 HANDLERS = [register, accept_invitation, change_password, me, change_me]

@@ -27,7 +27,8 @@ def authentication(sessions: Callable[[], Sessions]) -> type[AbstractAuthenticat
             if scheme.lower() != "bearer" or not token:
                 raise NotAuthenticated("send the access token as: Authorization: Bearer …")
             scope = connection.scope
-            unsafe = scope.get("method") not in SAFE
+            # Whoever only wants to end a session may, although nobody can say whether it has ended already.
+            unsafe = scope.get("method") not in SAFE and not connection.route_handler.opt.get("ends_only")
             return AuthenticationResult(await sessions().admit(token.strip(), request_id(scope), unsafe=unsafe), None)
 
     return Authentication

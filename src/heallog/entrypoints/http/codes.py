@@ -9,7 +9,7 @@ from heallog.domain.fields import object_schema, read
 from heallog.entrypoints.http.auth import ApiRequest
 from heallog.entrypoints.http.bodies import json_object
 from heallog.entrypoints.http.callers import caller
-from heallog.entrypoints.http.limits import Rate, limited
+from heallog.entrypoints.http.limits import Rate, forgiven, guesses_of, limited
 from heallog.entrypoints.http.openapi import describes
 
 
@@ -80,7 +80,9 @@ async def forgot_password(request: ApiRequest, codes: NamedDependency[Codes]) ->
 async def reset_password(request: ApiRequest, codes: NamedDependency[Codes]) -> None:
     """Every session ends, and a locked account is open again. The second factor stays as it is."""
     body = read(RESET, await json_object(request))
-    await codes.reset(body["email"], body["code"], body["password"], caller(request))
+    who = caller(request)
+    await codes.reset(body["email"], body["code"], body["password"], who)
+    await forgiven(request, Rate.LOGIN, guesses_of(who, body["email"]))
 
 
 HANDLERS = [verify_email, send_verification, forgot_password, reset_password]

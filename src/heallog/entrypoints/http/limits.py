@@ -12,6 +12,8 @@ from litestar import Request
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Receive, Scope, Send
 
+from heallog.domain.access import Caller
+from heallog.domain.accounts import email_key
 from heallog.domain.errors import RateLimited
 from heallog.entrypoints.http.callers import caller
 
@@ -53,6 +55,8 @@ class Limits(Protocol):
 
     def hit(self, name: str, key: str) -> Awaitable[Allowed]: ...
 
+    def forget(self, name: str, key: str) -> Awaitable[None]: ...
+
 
 _LIMITS: Final = "heallog.limits"
 _TOLD: Final = "heallog.limit"
@@ -78,9 +82,21 @@ def limiting(limits: Callable[[], Limits | None]) -> Callable[[ASGIApp], ASGIApp
     return layer
 
 
+def guesses_of(who: Caller, email: str) -> str:
+    """What logins are counted by: an address, and whose account it tries."""
+    return f"{who.address} {email_key(email)}"
+
+
 async def limited(request: Request[Any, Any, Any], rate: Rate, key: str) -> None:
     """Count a request by what its handler found in it. Of several limits the answer shows the tightest."""
     await _hit(request.scope, rate, key)
+
+
+async def forgiven(request: Request[Any, Any, Any], rate: Rate, key: str) -> None:
+    """What was counted by `limited` was right: it was no guess, and counts no more."""
+    limits: Limits | None = _noted(request.scope).get(_LIMITS)
+    if limits is not None:
+        await limits.forget(rate, key)
 
 
 def headers(scope: Scope) -> list[tuple[bytes, bytes]]:

@@ -154,7 +154,7 @@ async def invite_member(request: ApiRequest, practices: NamedDependency[Practice
     """
     body = read(INVITING, await json_object(request))
     member = await practices.invite(request.user, body["email"], Role(body["role"]), body.get("name") or "")
-    return Response(_member(member), status_code=201, headers={"Location": f"/v1/practice/members/{member.id}"})
+    return Response(_member(member), status_code=201)
 
 
 @patch(
@@ -217,8 +217,7 @@ async def break_glass(request: ApiRequest, practices: NamedDependency[Practices]
     emergency, name = await practices.break_glass(
         request.user, body["reason"], int(body.get("minutes") or EMERGENCY_MINUTES)
     )
-    location = f"/v1/practice/emergencies/{emergency.id}"
-    return Response(_emergency(emergency, name), status_code=201, headers={"Location": location})
+    return Response(_emergency(emergency, name), status_code=201)
 
 
 @get(

@@ -6,14 +6,14 @@ from litestar import delete, get, post
 from litestar.di import NamedDependency
 
 from heallog.application.sessions import Sessions
-from heallog.domain.accounts import PROVE, email_key
+from heallog.domain.accounts import PROVE
 from heallog.domain.fields import moment, object_schema, read
 from heallog.domain.sessions import LOGIN, REFRESH, SWITCH, Session
 from heallog.entrypoints.http import versions as wire
 from heallog.entrypoints.http.auth import TOKENS, ApiRequest, tokens
 from heallog.entrypoints.http.bodies import Id, json_object
 from heallog.entrypoints.http.callers import caller
-from heallog.entrypoints.http.limits import Rate, limited
+from heallog.entrypoints.http.limits import Rate, forgiven, guesses_of, limited
 from heallog.entrypoints.http.openapi import describes
 
 _PASSWORD = "nine lanterns over the ford"  # noqa: S105 - an example
@@ -50,8 +50,11 @@ _SESSION: dict[str, Any] = {
 async def login(request: ApiRequest, sessions: NamedDependency[Sessions]) -> dict[str, Any]:
     """A session on this device, for the account's first practice. Its access token is good for 15 minutes."""
     body, who = read(LOGIN, await json_object(request)), caller(request)
-    await limited(request, Rate.LOGIN, f"{who.address} {email_key(body['email'])}")
-    return tokens(await sessions.login(body["email"], body["password"], body.get("device_id"), body.get("otp"), who))
+    counted = guesses_of(who, body["email"])
+    await limited(request, Rate.LOGIN, counted)
+    given = await sessions.login(body["email"], body["password"], body.get("device_id"), body.get("otp"), who)
+    await forgiven(request, Rate.LOGIN, counted)
+    return tokens(given)
 
 
 @post(
@@ -77,7 +80,15 @@ async def refresh(request: ApiRequest, sessions: NamedDependency[Sessions]) -> d
     return tokens(await sessions.refresh(body["refresh_token"], caller(request)))
 
 
-@post("/v1/auth/logout", operation_id="logout", summary="Log out", tags=["sessions"], status_code=204, **describes())
+@post(
+    "/v1/auth/logout",
+    operation_id="logout",
+    summary="Log out",
+    tags=["sessions"],
+    status_code=204,
+    ends_only=True,
+    **describes(),
+)
 async def logout(request: ApiRequest, sessions: NamedDependency[Sessions]) -> None:
     """The session's tokens are worth nothing from here on, on every server."""
     await sessions.logout(request.user)
@@ -107,7 +118,7 @@ async def logout_all(request: ApiRequest, sessions: NamedDependency[Sessions]) -
         body=object_schema(SWITCH),
         example={"practice_id": "01980000-0000-7000-8000-000000000000"},
         answer=TOKENS,
-        codes=("MALFORMED_JSON", "NOT_FOUND", "INVALID_FIELDS"),
+        codes=("MALFORMED_JSON", "NOT_FOUND", "WRONG_STATE", "INVALID_FIELDS"),
     ),
 )
 async def switch(request: ApiRequest, sessions: NamedDependency[Sessions]) -> dict[str, Any]:

@@ -138,7 +138,6 @@ def _practices() -> None:
 
 def downgrade() -> None:
     """Loses invitations, second factors and who is locked; members that were removed are members again, so none are."""
-    op.execute("LOCK TABLE memberships, sessions IN ACCESS EXCLUSIVE MODE")
     op.execute("DELETE FROM sessions")
     op.drop_table("emergencies")
     op.drop_table("invitations")
