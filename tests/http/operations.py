@@ -220,6 +220,8 @@ OPERATIONS = {
     "listAudit": Operation("GET", "/v1/audit", Permission.READ_AUDIT),
     "verifyAudit": Operation("GET", "/v1/audit/verify", Permission.VERIFY_AUDIT),
     "patientAccessLog": Operation("GET", f"{P}/access-log", Permission.READ_ACCESS_LOG, patient()),
+    "pull": Operation("GET", "/v1/sync/pull", Permission.READ_PATIENTS),
+    "push": Operation("POST", "/v1/sync/push", Permission.WRITE_RECORDS),
     "importFhir": Operation("POST", "/v1/import/fhir", Permission.IMPORT),
 }
 """What a token is needed for."""

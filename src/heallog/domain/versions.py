@@ -128,7 +128,8 @@ def document(head: Head) -> bytes:
         known += f'"conflict_id":"{head.conflict_id}",'
     if head.merged_from:
         known += f'"merged_from":[{",".join(map(str, head.merged_from))}],'
-    return known.encode() + head.content[1:]
+    rest = head.content[1:]
+    return known.removesuffix(",").encode() + rest if rest == b"}" else known.encode() + rest
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Self
 
+import asyncpg
 from sqlalchemy import BigInteger, Text, bindparam, func, select
 
 from heallog.adapters.postgres import audit, sync
@@ -114,7 +115,10 @@ class PostgresUnitOfWork:
         if not self._open:
             raise RuntimeError("the unit of work has ended")
         # The last lock: from here to the commit nothing else happens that takes time.
-        await sync.write(self._current, self._feed)
+        try:
+            await sync.write(self._current, self._feed)
+        except asyncpg.InFailedSQLTransactionError:
+            raise RuntimeError("something in this unit of work has failed: nothing was kept") from None
         await self._current.run("COMMIT")
         self._open = False
         for event in self._events:
