@@ -58,6 +58,7 @@ from heallog.application.records import Records
 from heallog.application.sessions import Sessions
 from heallog.application.sync.pull import Sync
 from heallog.application.sync.push import Pushes
+from heallog.application.sync.quarantine import Quarantine
 from heallog.application.trail import Books
 from heallog.domain.tries import Allowance
 from heallog.entrypoints.cli import create_cli
@@ -214,6 +215,7 @@ class Container(containers.DeclarativeContainer):
     feed_reads = providers.Singleton(sync.FeedReads, database)
     sync = providers.Singleton(Sync, feed_reads, books, clock, keys=providers.Singleton(_keys, settings, "sync cursor"))
     pushes = providers.Singleton(Pushes, uow.provider, patient_reads, record_reads, version_reads, books, clock, ids)
+    quarantine = providers.Singleton(Quarantine, uow.provider, pushes, books, clock, ids)
     audit_reads = providers.Singleton(postgres_audit.AuditReads, database)
     evidence = providers.Factory(seals.evidence, database)
     sealing = providers.Singleton(seals.PostgresSealing, database)
@@ -244,6 +246,7 @@ SERVED = (
     "imports",
     "sync",
     "pushes",
+    "quarantine",
     "audit",
     "fhir_bundle",
     "is_ready",

@@ -406,3 +406,60 @@ async def test_a_conflict_that_was_decided_reaches_both(both: tuple[Device, Devi
         assert device.data("records", "metformin")["dose"] == 15
         assert "conflict_id" not in device.data("records", "metformin")
         assert device.data("conflicts", held["conflict_id"])["state"] == "resolved"
+
+
+# -- quarantine ---------------------------------------------------------------------------------------------------
+
+WRONG = {**METFORMIN, "fields": {**METFORMIN["fields"], "dose": "ten"}}
+
+
+async def waiting(device: Device) -> list[dict[str, Any]]:
+    return (await device.clinic.get("/v1/sync/quarantine"))["items"]
+
+
+async def test_what_could_not_be_done_is_put_right_by_a_person_and_done(tablet: Device) -> None:
+    [_, refusal] = await tablet.push(NGOZI, WRONG)
+    [item] = await waiting(tablet)
+    assert (item["id"], item["operation"], item["device_id"]) == (refusal["quarantine_id"], WRONG, "tablet")
+    path = f"/v1/sync/quarantine/{item['id']}/release"
+    released = await tablet.clinic.call("POST", path, {"operation": METFORMIN})
+    assert statuses(released.json()["results"]) == ["created"]
+    assert await waiting(tablet) == []
+    assert (await tablet.clinic.get("/v1/records/metformin"))["dose"] == 10
+    refused(await tablet.clinic.call("POST", path, {"operation": METFORMIN}), 404, "NOT_FOUND")
+
+
+async def test_what_still_cannot_be_done_waits_anew(tablet: Device) -> None:
+    await tablet.push(NGOZI, WRONG)
+    [item] = await waiting(tablet)
+    released = await tablet.clinic.call("POST", f"/v1/sync/quarantine/{item['id']}/release", {})
+    assert statuses(released.json()["results"]) == ["quarantined"]
+    [again] = await waiting(tablet)
+    assert again["id"] == released.json()["results"][0]["quarantine_id"] != item["id"]
+
+
+async def test_what_waited_for_its_parent_is_done_as_it_was_sent(tablet: Device) -> None:
+    assert statuses(await tablet.push(METFORMIN)) == ["quarantined"]
+    await tablet.push(NGOZI)
+    [item] = await waiting(tablet)
+    released = await tablet.clinic.call("POST", f"/v1/sync/quarantine/{item['id']}/release", {})
+    assert statuses(released.json()["results"]) == ["created"]
+
+
+async def test_what_is_let_go_is_listed_no_more_and_the_trail_says_who_did(tablet: Device) -> None:
+    await tablet.push(NGOZI, WRONG)
+    [item] = await waiting(tablet)
+    path = f"/v1/sync/quarantine/{item['id']}/discard"
+    refused(await tablet.clinic.call("POST", path, {}), 422, "INVALID_FIELDS", "reason")
+    assert (await tablet.clinic.call("POST", path, {"reason": "entered by hand"})).status_code == 204
+    assert await waiting(tablet) == []
+    entries = (await tablet.clinic.get("/v1/audit"))["items"]
+    assert ("quarantines.discard", "entered by hand") in {(entry["action"], entry["reason"]) for entry in entries}
+
+
+async def test_nobody_sees_what_waits_in_another_practice(tablet: Device, new_clinic: NewClinic) -> None:
+    await tablet.push(NGOZI, WRONG)
+    [item] = await waiting(tablet)
+    elsewhere = await new_clinic()
+    assert (await elsewhere.get("/v1/sync/quarantine"))["items"] == []
+    refused(await elsewhere.call("POST", f"/v1/sync/quarantine/{item['id']}/release", {}), 404, "NOT_FOUND")

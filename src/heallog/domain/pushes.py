@@ -35,6 +35,9 @@ OPERATION: Fields = {
 }
 
 
+DISCARDING: Fields = {"reason": Field(Text(2_000, shortest=1, lines=True), required=True, says="Why it is let go.")}
+
+
 class Status(StrEnum):
     """What became of an operation."""
 

@@ -52,6 +52,15 @@ class SyncRepository:
         ]
         return sorted(found, key=lambda item: item.id, reverse=True)[:limit]
 
+    async def lock_quarantined(self, practice_id: str, item_id: str) -> Quarantined | None:
+        return self._tables.quarantine.get((practice_id, item_id))
+
+    async def close(self, item: Quarantined) -> None:
+        key = item.practice_id, item.id
+        with self._tables.writing():
+            if (known := self._tables.quarantine.get(key)) is not None:
+                self._tables.quarantine[key] = replace(known, closed_at=item.closed_at)
+
 
 class FeedReads:
     """Plain reads of what is committed."""

@@ -30,8 +30,8 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY, aggregate_order_by
 from sqlalchemy.dialects.postgresql import insert as upsert
 
-from heallog.adapters.postgres.database import Executor, Statement
-from heallog.adapters.postgres.schema import ID, Bytes, identifier, metadata, moment
+from heallog.adapters.postgres.database import Executor, Row, Statement
+from heallog.adapters.postgres.schema import ID, TIME, Bytes, identifier, metadata, moment
 from heallog.application.ports.sync import Page
 from heallog.domain.fields import canonical, decode
 from heallog.domain.pushes import Pushed, Quarantined
@@ -213,6 +213,18 @@ QUARANTINED = Statement(
 )
 
 
+_ONE = (
+    quarantine.c.practice_id == bindparam("practice", type_=ID),
+    quarantine.c.id == bindparam("item", type_=ID),
+)
+LOCK_QUARANTINED = Statement(select(quarantine).where(*_ONE).with_for_update())
+CLOSE = Statement(update(quarantine).where(*_ONE).values(closed_at=bindparam("at", type_=TIME)))
+
+
+def _quarantined(row: Row) -> Quarantined:
+    return Quarantined(**dict(row) | {"operation": decode(row["operation"]), "errors": tuple(decode(row["errors"]))})
+
+
 class SyncRepository:
     """Pushes and what was quarantined of them, inside a unit of work."""
 
@@ -238,10 +250,14 @@ class SyncRepository:
 
     async def quarantined(self, practice_id: str, after: str | None, limit: int) -> Sequence[Quarantined]:
         rows = await self._executor.fetch(QUARANTINED, practice=practice_id, after=after, limit=limit)
-        return [
-            Quarantined(**dict(row) | {"operation": decode(row["operation"]), "errors": tuple(decode(row["errors"]))})
-            for row in rows
-        ]
+        return [_quarantined(row) for row in rows]
+
+    async def lock_quarantined(self, practice_id: str, item_id: str) -> Quarantined | None:
+        row = await self._executor.row(LOCK_QUARANTINED, practice=practice_id, item=item_id)
+        return None if row is None else _quarantined(row)
+
+    async def close(self, item: Quarantined) -> None:
+        await self._executor.fetch(CLOSE, practice=item.practice_id, item=item.id, at=item.closed_at)
 
 
 async def write(executor: Executor, feed: Feed) -> None:

@@ -38,6 +38,12 @@ class SyncRepository(Protocol):
     async def quarantined(self, practice_id: str, after: str | None, limit: int) -> Sequence[Quarantined]:
         """Those that wait for a person, newest first, after the one with this id."""
 
+    async def lock_quarantined(self, practice_id: str, item_id: str) -> Quarantined | None:
+        """One of them, closed or not, locked until the end of the unit of work."""
+
+    async def close(self, item: Quarantined) -> None:
+        """Its end. Whoever writes it has locked it."""
+
 
 class FeedReads(Protocol):
     async def page(self, practice_id: str, streams: Sequence[str], after: Place, until: int | None, limit: int) -> Page:

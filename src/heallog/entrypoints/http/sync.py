@@ -9,12 +9,14 @@ from litestar.response import Response
 
 from heallog.application.sync.pull import Sync
 from heallog.application.sync.push import Pushes
+from heallog.application.sync.quarantine import Quarantine
 from heallog.domain import pushes as domain
 from heallog.domain.errors import FieldError, InvalidFields
-from heallog.domain.fields import object_schema
+from heallog.domain.fields import moment, object_schema, printable, read
 from heallog.domain.sync import Stream
+from heallog.entrypoints.http import versions as wire
 from heallog.entrypoints.http.auth import ApiRequest
-from heallog.entrypoints.http.bodies import json_object
+from heallog.entrypoints.http.bodies import Cursor, Id, Limit, json_object
 from heallog.entrypoints.http.limits import Rate
 from heallog.entrypoints.http.openapi import describes
 from heallog.entrypoints.http.versions import JSON
@@ -150,4 +152,87 @@ async def push(request: ApiRequest, pushes: NamedDependency[Pushes]) -> Response
     return Response(pushed, media_type=JSON)
 
 
-HANDLERS = [pull, push]
+_ITEM: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "id": {"type": "string"},
+        "push_id": {"type": "string"},
+        "account_id": {"type": "string"},
+        "device_id": {"type": "string"},
+        "at": {"type": "string", "format": "date-time"},
+        "operation": {"description": "As it was sent."},
+        "errors": {"type": "array", "items": {"type": "object"}},
+    },
+}
+
+
+@get(
+    "/v1/sync/quarantine",
+    operation_id="listQuarantine",
+    summary="What could not be done",
+    tags=["sync"],
+    **describes(answer=wire.listed(_ITEM)),
+)
+async def list_quarantine(
+    request: ApiRequest, quarantine: NamedDependency[Quarantine], limit: Limit = 50, cursor: Cursor = None
+) -> dict[str, Any]:
+    """Operations of pushes that wait for a person, as they were sent, newest first."""
+    found = await quarantine.page(request.user, cursor, limit + 1)
+    shown = found[:limit]
+    items = [
+        {
+            "id": one.id,
+            "push_id": one.push_id,
+            "account_id": one.account_id,
+            "device_id": one.device_id,
+            "at": moment(one.at),
+            "operation": one.operation,
+            "errors": list(one.errors),
+        }
+        for one in shown
+    ]
+    return {"items": items, "next_cursor": shown[-1].id if len(found) > limit else None}
+
+
+@post(
+    "/v1/sync/quarantine/{quarantine_id:str}/release",
+    operation_id="releaseQuarantined",
+    summary="Do it after all",
+    tags=["sync"],
+    status_code=200,
+    **describes(
+        body={"type": "object", "properties": {"operation": {**_OPERATION, "description": "Put right; else as sent."}}},
+        example={},
+        answer=_PUSHED,
+        codes=("MALFORMED_JSON", "NOT_FOUND", "INVALID_FIELDS"),
+    ),
+)
+async def release_quarantined(
+    request: ApiRequest, quarantine: NamedDependency[Quarantine], quarantine_id: Id
+) -> Response[bytes]:
+    """As it was sent, or as it is put right in the body. What still cannot be done is quarantined anew."""
+    body = await json_object(request)
+    if unknown := body.keys() - {"operation"}:
+        raise InvalidFields([FieldError(printable(name), "unknown", "is not known here") for name in sorted(unknown)])
+    return Response(await quarantine.release(request.user, quarantine_id, body.get("operation")), media_type=JSON)
+
+
+@post(
+    "/v1/sync/quarantine/{quarantine_id:str}/discard",
+    operation_id="discardQuarantined",
+    summary="Let it go",
+    tags=["sync"],
+    status_code=204,
+    **describes(
+        body=object_schema(domain.DISCARDING),
+        example={"reason": "entered by hand meanwhile"},
+        codes=("MALFORMED_JSON", "NOT_FOUND", "INVALID_FIELDS"),
+    ),
+)
+async def discard_quarantined(request: ApiRequest, quarantine: NamedDependency[Quarantine], quarantine_id: Id) -> None:
+    """It was a mistake, or was done by hand. It is listed no more; the database keeps it."""
+    body = read(domain.DISCARDING, await json_object(request))
+    await quarantine.discard(request.user, quarantine_id, body["reason"])
+
+
+HANDLERS = [pull, push, list_quarantine, release_quarantined, discard_quarantined]
