@@ -29,13 +29,15 @@ from heallog.adapters.memory import conflicts as memory_conflicts
 from heallog.adapters.memory import patients as memory_patients
 from heallog.adapters.memory import records as memory_records
 from heallog.adapters.memory import sessions as memory_sessions
+from heallog.adapters.memory import sync as memory_sync
 from heallog.adapters.memory import versions as memory_versions
 from heallog.adapters.memory.store import Store
 from heallog.adapters.memory.unit_of_work import MemoryUnitOfWork
 from heallog.adapters.postgres import audit as postgres_audit
-from heallog.adapters.postgres import conflicts, migrations, patients, records, seals, sessions, versions
+from heallog.adapters.postgres import conflicts, migrations, patients, records, seals, sessions, sync, versions
 from heallog.adapters.postgres.database import Database
 from heallog.adapters.postgres.ledger import ledger
+from heallog.adapters.postgres.refeed import refeed
 from heallog.adapters.postgres.trail import PostgresTrail
 from heallog.adapters.postgres.unit_of_work import PostgresUnitOfWork
 from heallog.adapters.redis import sessions as redis_sessions
@@ -54,6 +56,9 @@ from heallog.application.ports.world import Clock
 from heallog.application.practices import Practices
 from heallog.application.records import Records
 from heallog.application.sessions import Sessions
+from heallog.application.sync.pull import Sync
+from heallog.application.sync.push import Pushes
+from heallog.application.sync.quarantine import Quarantine
 from heallog.application.trail import Books
 from heallog.domain.tries import Allowance
 from heallog.entrypoints.cli import create_cli
@@ -207,6 +212,10 @@ class Container(containers.DeclarativeContainer):
     conflicts = providers.Singleton(Conflicts, uow.provider, conflict_reads, version_reads, books, clock, ids)
     policies = providers.Singleton(Policies, uow.provider, books, clock, ids)
     imports = providers.Singleton(Imports, uow.provider, books, clock, ids)
+    feed_reads = providers.Singleton(sync.FeedReads, database)
+    sync = providers.Singleton(Sync, feed_reads, books, clock, keys=providers.Singleton(_keys, settings, "sync cursor"))
+    pushes = providers.Singleton(Pushes, uow.provider, patient_reads, record_reads, version_reads, books, clock, ids)
+    quarantine = providers.Singleton(Quarantine, uow.provider, pushes, books, clock, ids)
     audit_reads = providers.Singleton(postgres_audit.AuditReads, database)
     evidence = providers.Factory(seals.evidence, database)
     sealing = providers.Singleton(seals.PostgresSealing, database)
@@ -235,6 +244,9 @@ SERVED = (
     "conflicts",
     "policies",
     "imports",
+    "sync",
+    "pushes",
+    "quarantine",
     "audit",
     "fhir_bundle",
     "is_ready",
@@ -258,6 +270,7 @@ def in_memory(settings: config.Settings) -> Container:
     wired.session_reads.override(providers.Object(memory_sessions.SessionReads(store)))
     wired.blacklist.override(providers.Object(memory_sessions.MemoryTokenBlacklist(wired.clock())))
     wired.mail.override(providers.Object(mail.MemoryMail()))
+    wired.feed_reads.override(providers.Object(memory_sync.FeedReads(store)))
     wired.trail.override(providers.Object(memory_audit.MemoryTrail(store)))
     wired.audit_reads.override(providers.Object(memory_audit.AuditReads(store)))
     wired.evidence.override(providers.Factory(memory_audit.evidence, store))
@@ -361,6 +374,12 @@ class House:
 
     def upgrade(self, url: str, revision: str) -> None:
         migrations.upgrade(url, revision)
+        if migrations.current(url) == migrations.head_revision():
+            asyncio.run(self._refeed(url))
+
+    async def _refeed(self, url: str) -> None:
+        async with self.services(url) as services:
+            await refeed(services.database())
 
     def downgrade(self, url: str, revision: str) -> None:
         migrations.downgrade(url, revision)

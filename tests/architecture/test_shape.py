@@ -27,6 +27,7 @@ SHARED = {
     "fields": "how every capability checks what comes in",
     "merging": "how two edits of anything versioned become one",
     "narrative": "how two edits of one text become one",
+    "pushes": "what a device sends; done by application/sync",
     "passwords": "what makes a password a good one, asked wherever one is chosen",
 }
 """Modules of the domain that are no capability: they live there alone."""

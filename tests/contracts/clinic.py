@@ -15,6 +15,7 @@ from heallog.adapters.memory.patients import PatientReads as MemoryPatientReads
 from heallog.adapters.memory.records import RecordReads as MemoryRecordReads
 from heallog.adapters.memory.sessions import SessionReads as MemorySessionReads
 from heallog.adapters.memory.store import Store
+from heallog.adapters.memory.sync import FeedReads as MemoryFeedReads
 from heallog.adapters.memory.unit_of_work import MemoryUnitOfWork
 from heallog.adapters.memory.versions import VersionReads as MemoryVersionReads
 from heallog.adapters.postgres import seals
@@ -25,6 +26,7 @@ from heallog.adapters.postgres.ledger import ledger as postgres_ledger
 from heallog.adapters.postgres.patients import PatientReads as PostgresPatientReads
 from heallog.adapters.postgres.records import RecordReads as PostgresRecordReads
 from heallog.adapters.postgres.sessions import SessionReads as PostgresSessionReads
+from heallog.adapters.postgres.sync import FeedReads as PostgresFeedReads
 from heallog.adapters.postgres.trail import PostgresTrail
 from heallog.adapters.postgres.unit_of_work import PostgresUnitOfWork
 from heallog.adapters.postgres.versions import VersionReads as PostgresVersionReads
@@ -33,6 +35,7 @@ from heallog.application.ports.conflicts import ConflictReads
 from heallog.application.ports.patients import PatientReads, PatientRepository
 from heallog.application.ports.records import RecordFilter, RecordReads, RecordRepository
 from heallog.application.ports.sessions import SessionReads
+from heallog.application.ports.sync import FeedReads
 from heallog.application.ports.unit_of_work import UnitOfWork
 from heallog.application.ports.versions import Ledger, VersionReads
 from heallog.domain.access import Actor, Role
@@ -63,6 +66,7 @@ class Backend:
     told: list[Event]
     until_waiting: Callable[..., Any]
     audit: "AuditSide"
+    feed: FeedReads
 
 
 @dataclass(frozen=True)
@@ -99,6 +103,7 @@ def memory() -> Backend:
             lambda largest: memory_audit.MemorySealing(store, largest=largest),
             lambda: memory_audit.evidence(store),
         ),
+        MemoryFeedReads(store),
     )
 
 
@@ -127,6 +132,7 @@ def postgres(database: Database) -> Backend:
             lambda largest: seals.PostgresSealing(database, largest=largest),
             lambda: seals.evidence(database),
         ),
+        PostgresFeedReads(database),
     )
 
 

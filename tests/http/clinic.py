@@ -174,6 +174,7 @@ class Clinic:
             "memberships": "practice_id = $1",
             "invitations": "practice_id = $1",
             "emergencies": "practice_id = $1",
+            "quarantine": "practice_id = $1",
             "sessions": mine,
             "accounts": mine.replace("account_id IN", "id IN"),
             "one_time_codes": f"email_key IN ({key})",

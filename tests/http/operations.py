@@ -73,6 +73,15 @@ def record(version: int = 1, *, deleted: bool = False, signed: bool = False) -> 
     return prepare
 
 
+async def quarantined(clinic: Clinic, _: Role) -> str:
+    """A creation of a patient that was pushed with a field that there is not."""
+    operation = {"op": "create", "collection": "patients", "id": "q-1", "fields": {"shoe_size": 38}}
+    body = {"push_id": "p-1", "contributions": [{"operations": [operation]}]}
+    answer = await clinic.call("POST", "/v1/sync/push", body)
+    assert answer.status_code == 200, answer.text
+    return answer.json()["results"][0]["quarantine_id"]
+
+
 async def conflict(clinic: Clinic, _: Role) -> str:
     """A dose that was changed to 20 on one device and to 15 on another; the head is at version 2."""
     made = await clinic.record((await clinic.patient())["id"], kind="medication", title="Metformin", dose=10)
@@ -220,6 +229,15 @@ OPERATIONS = {
     "listAudit": Operation("GET", "/v1/audit", Permission.READ_AUDIT),
     "verifyAudit": Operation("GET", "/v1/audit/verify", Permission.VERIFY_AUDIT),
     "patientAccessLog": Operation("GET", f"{P}/access-log", Permission.READ_ACCESS_LOG, patient()),
+    "pull": Operation("GET", "/v1/sync/pull", Permission.READ_PATIENTS),
+    "push": Operation("POST", "/v1/sync/push", Permission.WRITE_RECORDS),
+    "listQuarantine": Operation("GET", "/v1/sync/quarantine", Permission.READ_CONFLICTS),
+    "releaseQuarantined": Operation(
+        "POST", "/v1/sync/quarantine/{quarantine_id}/release", Permission.RESOLVE_CONFLICTS, quarantined
+    ),
+    "discardQuarantined": Operation(
+        "POST", "/v1/sync/quarantine/{quarantine_id}/discard", Permission.RESOLVE_CONFLICTS, quarantined
+    ),
     "importFhir": Operation("POST", "/v1/import/fhir", Permission.IMPORT),
 }
 """What a token is needed for."""

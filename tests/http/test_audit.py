@@ -22,8 +22,8 @@ SILENT = {
 }
 """What shows nothing of a patient and changes nothing, and leaves nothing when it is done."""
 
-BEGIN = {"importFhir": 2, "changePassword": 2}
-"""An import tells that it begins, and then of each version; a new password ends a session, and a new one begins."""
+BEGIN = {"importFhir": 2, "changePassword": 2, "push": 2, "releaseQuarantined": 2}
+"""An import tells that it begins, and then of each version; so does a push; a new password begins a session, too."""
 
 
 async def entries(clinic: Clinic, request_id: str) -> list[dict[str, Any]]:

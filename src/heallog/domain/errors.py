@@ -179,6 +179,12 @@ class HeldBack(VersionConflict):
     """A version conflict that keeps what was sent, or a part of it, until someone decides about it."""
 
 
+class PushConflict(DomainError):
+    """A strict push with conflicts in it: nothing of it was kept, and context names all of them."""
+
+    code = "PUSH_CONFLICT"
+
+
 class RecordSigned(DomainError):
     """Signed content never changes; it can be amended."""
 
@@ -189,6 +195,18 @@ class WrongState(DomainError):
     """This step does not lead on from the state that the thing is in."""
 
     code = "WRONG_STATE"
+
+
+class InvalidCursor(DomainError):
+    """A cursor that we did not make, or not for whoever brings it."""
+
+    code = "INVALID_CURSOR"
+
+
+class ResyncRequired(DomainError):
+    """What the device has is of another time than what is here: it must push, and then pull everything anew."""
+
+    code = "RESYNC_REQUIRED"
 
 
 class Unavailable(DomainError):

@@ -115,6 +115,23 @@ class Head:
         return fields
 
 
+def document(head: Head) -> bytes:
+    """A head as one JSON object: what identifies it, then its fields. No decoding: the content is bytes already."""
+    if head.content is None:
+        raise Deleted("this was deleted", context={"version": head.version})
+    owner = f'"patient_id":"{head.patient_id}",' if head.collection is Collection.RECORDS else ""
+    known = (
+        f'{{"id":"{head.id}",{owner}"version":{head.version},"created_at":"{moment(head.created_at)}",'
+        f'"updated_at":"{moment(head.updated_at)}","updated_by":"{head.updated_by}",'
+    )
+    if head.conflict_id is not None:
+        known += f'"conflict_id":"{head.conflict_id}",'
+    if head.merged_from:
+        known += f'"merged_from":[{",".join(map(str, head.merged_from))}],'
+    rest = head.content[1:]
+    return known.removesuffix(",").encode() + rest if rest == b"}" else known.encode() + rest
+
+
 @dataclass(frozen=True, slots=True)
 class Seen:
     """The version that a caller saw. `strict` (If-Match) asks for exactly that head or nothing."""

@@ -6,13 +6,15 @@ from typing import TYPE_CHECKING
 
 from heallog.adapters.memory.store import ConstraintViolated, Overlay, Tables
 from heallog.domain.conflicts import Conflict, State
+from heallog.domain.sync import Feed, of_conflict
 
 
 class ConflictRepository:
     """Conflicts inside a unit of work."""
 
-    def __init__(self, tables: Overlay) -> None:
+    def __init__(self, tables: Overlay, feed: Feed) -> None:
         self._tables = tables
+        self._feed = feed
 
     async def these(self, practice_id: str, ids: Sequence[str]) -> dict[str, Conflict]:
         found = ((conflict_id, self._tables.conflicts.get((practice_id, conflict_id))) for conflict_id in ids)
@@ -30,6 +32,8 @@ class ConflictRepository:
                     about = ("collection", "thing_id", "patient_id", "opened_at")
                     conflict = replace(conflict, **{name: getattr(known, name) for name in about})  # noqa: PLW2901
                 self._tables.conflicts[key] = replace(conflict)
+        for conflict in conflicts:
+            self._feed.tell(conflict.practice_id, [of_conflict(conflict)])
 
     def _check(self, conflict: Conflict) -> None:
         if conflict.practice_id not in self._tables.practices:

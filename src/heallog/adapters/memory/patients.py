@@ -11,6 +11,7 @@ from heallog.adapters.memory.store import ConstraintViolated, Overlay, PatientRo
 from heallog.domain.audit import Written
 from heallog.domain.fields import decode
 from heallog.domain.patients import Query, search_key
+from heallog.domain.sync import Feed, of_head
 from heallog.domain.versions import Head
 
 
@@ -25,8 +26,9 @@ def _row(head: Head, place: PatientRow | None) -> PatientRow:
 class PatientRepository:
     """Patients inside a unit of work."""
 
-    def __init__(self, tables: Overlay) -> None:
+    def __init__(self, tables: Overlay, feed: Feed) -> None:
         self._tables = tables
+        self._feed = feed
 
     async def lock(self, practice_id: str, ids: Sequence[str]) -> dict[str, Head]:
         return versions.lock(self._tables.patients, practice_id, ids)
@@ -37,6 +39,8 @@ class PatientRepository:
 
     async def append(self, written: Sequence[Written]) -> None:
         versions.append(self._tables, self._tables.patients, written, _row, self._check_new)
+        if written:
+            self._feed.tell(written[0].head.practice_id, [of_head(item.head) for item in written])
 
     def _check_new(self, head: Head) -> None:
         if head.practice_id not in self._tables.practices:

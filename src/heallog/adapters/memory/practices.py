@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
+from uuid import uuid4
 
 from heallog.adapters.memory.store import ConstraintViolated, Overlay
 from heallog.domain.access import Role
@@ -19,6 +20,7 @@ class PracticeRepository:
             if practice.id in self._tables.practices:
                 raise ConstraintViolated("practices: this id is taken")
             self._tables.practices[practice.id] = replace(practice)
+            self._tables.sync_heads[practice.id] = 0, str(uuid4())
 
     async def put(self, practice: Practice) -> None:
         with self._tables.writing():

@@ -11,6 +11,7 @@ from heallog.domain.audit import Written
 from heallog.domain.errors import NotFound
 from heallog.domain.fields import decode
 from heallog.domain.records import started_at
+from heallog.domain.sync import Feed, of_head
 from heallog.domain.versions import Head
 
 
@@ -27,14 +28,17 @@ def _row(head: Head, place: RecordRow | None) -> RecordRow:
 class RecordRepository:
     """Records inside a unit of work."""
 
-    def __init__(self, tables: Overlay) -> None:
+    def __init__(self, tables: Overlay, feed: Feed) -> None:
         self._tables = tables
+        self._feed = feed
 
     async def lock(self, practice_id: str, ids: Sequence[str]) -> dict[str, Head]:
         return versions.lock(self._tables.records, practice_id, ids)
 
     async def append(self, written: Sequence[Written]) -> None:
         versions.append(self._tables, self._tables.records, written, _row, self._check_new)
+        if written:
+            self._feed.tell(written[0].head.practice_id, [of_head(item.head) for item in written])
 
     def _check_new(self, head: Head) -> None:
         if (head.practice_id, head.patient_id) not in self._tables.patients:

@@ -17,7 +17,9 @@ from heallog.domain.conflicts import Conflict
 from heallog.domain.patients import SearchKey
 from heallog.domain.policies import Setting
 from heallog.domain.practices import Emergency, Invitation, Membership, Practice
+from heallog.domain.pushes import Pushed, Quarantined
 from heallog.domain.sessions import Session
+from heallog.domain.sync import Item
 from heallog.domain.tries import Tries
 from heallog.domain.versions import Head, Version
 
@@ -86,6 +88,13 @@ class Tables:
     policies: MutableMapping[str, tuple[Setting, ...]] = field(default_factory=dict)
     """A practice's settings in the order of their numbers."""
     audit_entries: MutableMapping[InPractice, AuditEntry] = field(default_factory=dict)
+    feed: MutableMapping[tuple[str, str, str], tuple[int, Item]] = field(default_factory=dict)
+    """By practice, stream and id, each with its `seq`."""
+    pushes: MutableMapping[tuple[str, str, str], Pushed] = field(default_factory=dict)
+    """By practice, device and id."""
+    quarantine: MutableMapping[InPractice, Quarantined] = field(default_factory=dict)
+    sync_heads: MutableMapping[str, tuple[int, str]] = field(default_factory=dict)
+    """The latest `seq` of each practice, and its epoch."""
 
 
 _TABLES = tuple(table.name for table in fields(Tables))

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from heallog.adapters.memory import audit
+from heallog.adapters.memory import audit, sync
 from heallog.adapters.memory.accounts import AccountRepository
 from heallog.adapters.memory.codes import CodeRepository
 from heallog.adapters.memory.conflicts import ConflictRepository
@@ -19,6 +19,7 @@ from heallog.adapters.memory.versions import VersionReads
 from heallog.application.ports.world import Ears
 from heallog.domain.audit import AuditEntry
 from heallog.domain.events import Event
+from heallog.domain.sync import Feed
 
 
 class MemoryUnitOfWork:
@@ -32,6 +33,7 @@ class MemoryUnitOfWork:
     sessions: SessionRepository
     codes: CodeRepository
     tries: TriesRepository
+    sync: sync.SyncRepository
     conflicts: ConflictRepository
     policies: PolicyRepository
 
@@ -41,20 +43,23 @@ class MemoryUnitOfWork:
         self._events: list[Event] = []
         self._tables: Overlay | None = None
         self._open = False
+        self._feed = Feed()
 
     async def __aenter__(self) -> Self:
         await self._store.alone.acquire()
         self._open = True
         self._tables = tables = Overlay(self._store)
-        self.patients = PatientRepository(tables)
-        self.records = RecordRepository(tables)
+        feed = self._feed
+        self.patients = PatientRepository(tables, feed)
+        self.records = RecordRepository(tables, feed)
         self.versions = VersionReads(tables)
         self.accounts = AccountRepository(tables)
         self.practices = PracticeRepository(tables)
         self.sessions = SessionRepository(tables)
         self.codes = CodeRepository(tables)
         self.tries = TriesRepository(tables)
-        self.conflicts = ConflictRepository(tables)
+        self.sync = sync.SyncRepository(tables)
+        self.conflicts = ConflictRepository(tables, feed)
         self.policies = PolicyRepository(tables)
         return self
 
@@ -86,6 +91,7 @@ class MemoryUnitOfWork:
         self._events.append(event)
 
     async def commit(self) -> None:
+        sync.write(self._current, self._feed)
         self._current.commit()
         self._end()
         for event in self._events:

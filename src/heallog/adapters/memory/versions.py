@@ -70,9 +70,9 @@ def append(
 def _check_contribution(written: Sequence[Written]) -> None:
     """PostgreSQL is told these once for all; a version of another contribution would be stored with a wrong author."""
     versions = [version for item in written for version in item.versions]
-    shared = {(v.practice_id, v.contribution_id, v.author_id, v.device_id, v.received_at) for v in versions}
+    shared = {(v.practice_id, v.author_id, v.device_id, v.received_at) for v in versions}
     if len(shared) > 1:
-        raise ConstraintViolated("one append is one contribution")
+        raise ConstraintViolated("one append is one device's, at one time")
 
 
 def _check_numbers(tables: Overlay, written: Sequence[Written]) -> None:
@@ -151,6 +151,11 @@ class VersionReads:
             and version.change in ENTERED
         ]
         return started and replace(started, source=None), replace(own[-1], source=None) if own else None
+
+    async def lineages(
+        self, practice_id: str, asked: Sequence[tuple[Collection, str, int]], device_id: str
+    ) -> dict[tuple[Collection, str, int], tuple[Version | None, Version | None]]:
+        return {one: await self.lineage(practice_id, *one, device_id) for one in asked}
 
 
 if TYPE_CHECKING:

@@ -29,6 +29,7 @@ from heallog.adapters.postgres.schema import ID, Bytes, identifier, metadata, mo
 from heallog.domain.conflicts import Conflict, Dispute, Kind, Resolution, Severity, State
 from heallog.domain.fields import canonical, decode
 from heallog.domain.fields import moment as moment_of
+from heallog.domain.sync import Feed, of_conflict
 from heallog.domain.versions import Collection
 
 conflicts = Table(
@@ -115,7 +116,7 @@ def _resolution(resolution: Resolution) -> bytes:
     return canonical(asdict(resolution) | {"at": moment_of(resolution.at)})
 
 
-def _conflict(row: Row) -> Conflict:
+def conflict_of(row: Row) -> Conflict:
     disputes = tuple(
         Dispute(
             **{
@@ -148,17 +149,19 @@ def _conflict(row: Row) -> Conflict:
 class ConflictRepository:
     """Conflicts inside a unit of work."""
 
-    def __init__(self, executor: Executor) -> None:
+    def __init__(self, executor: Executor, feed: Feed) -> None:
         self._executor = executor
+        self._feed = feed
 
     async def these(self, practice_id: str, ids: Sequence[str]) -> dict[str, Conflict]:
         rows = await self._executor.fetch(THESE, practice_id=practice_id, ids=list(ids))
-        return {row["id"]: _conflict(row) for row in rows}
+        return {row["id"]: conflict_of(row) for row in rows}
 
     async def put(self, conflicts: Sequence[Conflict]) -> None:
         if conflicts:
             columns = zip(*map(_row, conflicts), strict=True)
             await self._executor.fetch(PUT, **dict(zip(_GIVEN, map(list, columns), strict=True)))
+            self._feed.tell(conflicts[0].practice_id, [of_conflict(conflict) for conflict in conflicts])
 
 
 class ConflictReads:
@@ -169,7 +172,7 @@ class ConflictReads:
 
     async def get(self, practice_id: str, conflict_id: str) -> Conflict | None:
         row = await self._executor.row(GET, practice_id=practice_id, id=conflict_id)
-        return None if row is None else _conflict(row)
+        return None if row is None else conflict_of(row)
 
     async def page(
         self, practice_id: str, *, state: State | None, patient_id: str | None, after: str | None, limit: int
@@ -177,4 +180,4 @@ class ConflictReads:
         rows = await self._executor.fetch(
             PAGE, practice_id=practice_id, state=state, patient_id=patient_id, after=after, limit=limit
         )
-        return [_conflict(row) for row in rows]
+        return [conflict_of(row) for row in rows]

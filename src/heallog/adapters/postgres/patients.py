@@ -38,6 +38,7 @@ from heallog.adapters.postgres.versions import (
 from heallog.domain.audit import Written
 from heallog.domain.fields import decode
 from heallog.domain.patients import Query, search_key
+from heallog.domain.sync import Feed, of_head
 from heallog.domain.versions import Collection, Head
 
 patients = Table(
@@ -151,8 +152,9 @@ FORGIVING = _forgiving()
 class PatientRepository:
     """Patients inside a unit of work."""
 
-    def __init__(self, executor: Executor) -> None:
+    def __init__(self, executor: Executor, feed: Feed) -> None:
         self._executor = executor
+        self._feed = feed
 
     async def lock(self, practice_id: str, ids: Sequence[str]) -> dict[str, Head]:
         rows = await self._executor.fetch(LOCK, practice_id=practice_id, ids=list(ids))
@@ -164,6 +166,8 @@ class PatientRepository:
 
     async def append(self, written: Sequence[Written]) -> None:
         await APPEND(self._executor, written)
+        if written:
+            self._feed.tell(written[0].head.practice_id, [of_head(item.head) for item in written])
 
 
 class PatientReads:

@@ -33,6 +33,7 @@ from heallog.application.ports.records import RecordFilter
 from heallog.domain.audit import Written
 from heallog.domain.fields import decode
 from heallog.domain.records import started_at
+from heallog.domain.sync import Feed, of_head
 from heallog.domain.versions import Collection, Head
 
 records = Table(
@@ -118,8 +119,9 @@ OF_PATIENT = _of_patient()
 class RecordRepository:
     """Records inside a unit of work."""
 
-    def __init__(self, executor: Executor) -> None:
+    def __init__(self, executor: Executor, feed: Feed) -> None:
         self._executor = executor
+        self._feed = feed
 
     async def lock(self, practice_id: str, ids: Sequence[str]) -> dict[str, Head]:
         rows = await self._executor.fetch(LOCK, practice_id=practice_id, ids=list(ids))
@@ -127,6 +129,8 @@ class RecordRepository:
 
     async def append(self, written: Sequence[Written]) -> None:
         await APPEND(self._executor, written)
+        if written:
+            self._feed.tell(written[0].head.practice_id, [of_head(item.head) for item in written])
 
 
 class RecordReads:

@@ -5,9 +5,10 @@ from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Self
 
+import asyncpg
 from sqlalchemy import BigInteger, Text, bindparam, func, select
 
-from heallog.adapters.postgres import audit
+from heallog.adapters.postgres import audit, sync
 from heallog.adapters.postgres.accounts import AccountRepository
 from heallog.adapters.postgres.codes import CodeRepository
 from heallog.adapters.postgres.conflicts import ConflictRepository
@@ -24,6 +25,7 @@ from heallog.application.ports.world import Ears
 from heallog.domain.audit import AuditEntry
 from heallog.domain.errors import DomainError
 from heallog.domain.events import Event
+from heallog.domain.sync import Feed
 
 EXCLUSIVE = Statement(
     select(
@@ -45,6 +47,7 @@ class PostgresUnitOfWork:
     sessions: SessionRepository
     codes: CodeRepository
     tries: TriesRepository
+    sync: sync.SyncRepository
     conflicts: ConflictRepository
     policies: PolicyRepository
 
@@ -55,6 +58,7 @@ class PostgresUnitOfWork:
         self._stack = AsyncExitStack()
         self._transaction: Transaction | None = None
         self._open = False
+        self._feed = Feed()
 
     async def __aenter__(self) -> Self:
         transaction = await self._stack.enter_async_context(self._database.connection())
@@ -65,15 +69,17 @@ class PostgresUnitOfWork:
             await self._stack.aclose()
             raise
         self._open = True
-        self.patients = PatientRepository(transaction)
-        self.records = RecordRepository(transaction)
+        feed = self._feed
+        self.patients = PatientRepository(transaction, feed)
+        self.records = RecordRepository(transaction, feed)
         self.versions = VersionReads(transaction)
         self.accounts = AccountRepository(transaction)
         self.practices = PracticeRepository(transaction)
         self.sessions = SessionRepository(transaction)
         self.codes = CodeRepository(transaction)
         self.tries = TriesRepository(transaction)
-        self.conflicts = ConflictRepository(transaction)
+        self.sync = sync.SyncRepository(transaction)
+        self.conflicts = ConflictRepository(transaction, feed)
         self.policies = PolicyRepository(transaction)
         return self
 
@@ -108,6 +114,11 @@ class PostgresUnitOfWork:
     async def commit(self) -> None:
         if not self._open:
             raise RuntimeError("the unit of work has ended")
+        # The last lock: from here to the commit nothing else happens that takes time.
+        try:
+            await sync.write(self._current, self._feed)
+        except asyncpg.InFailedSQLTransactionError:
+            raise RuntimeError("something in this unit of work has failed: nothing was kept") from None
         await self._current.run("COMMIT")
         self._open = False
         for event in self._events:

@@ -12,6 +12,7 @@ from sqlalchemy import (
     Select,
     Table,
     Text,
+    and_,
     any_,
     bindparam,
     case,
@@ -24,6 +25,8 @@ from sqlalchemy import (
     or_,
     select,
     text,
+    true,
+    union_all,
     update,
 )
 from sqlalchemy.dialects.postgresql import ARRAY
@@ -117,7 +120,6 @@ _SHARED: Mapping[str, Any] = {
     "at": TIME,
     "account_id": ID,
     "device_id": ID,
-    "contribution_id": ID,
     "role": Text(),
     "session_id": ID,
     "request_id": Text(),
@@ -136,6 +138,7 @@ _VERSION: Mapping[str, Any] = {
     "v_source_digest": LargeBinary(),
     "v_hash": LargeBinary(),
     "v_branch": Boolean(),
+    "v_contribution_id": ID,
 }
 _MOVED: Mapping[str, Any] = {
     "before": Integer(),
@@ -170,7 +173,7 @@ def _listed(joined: Any, kind: Any) -> Any:
 
 
 class Append:
-    """Versions, heads and audit entries of one contribution to one collection, in one statement.
+    """Versions, heads and audit entries of one device's contributions to one collection, in one statement.
 
     The primary key of `versions` makes it impossible to write a number twice, whatever was locked or not; a head
     moves only from where its lock left it.
@@ -204,10 +207,9 @@ class Append:
             "author_id": shared["account_id"],
             "device_id": shared["device_id"],
             "received_at": shared["at"],
-            "contribution_id": shared["contribution_id"],
             **{
                 name: given.c[f"v_{name}"]
-                for name in ("client_time", "reason", "source", "source_digest", "hash", "branch")
+                for name in ("client_time", "reason", "source", "source_digest", "hash", "branch", "contribution_id")
             },
         }
         head = {
@@ -262,8 +264,8 @@ class Append:
             return
         version, entry = written[0].versions[0], written[0].entry
         added = [new for item in written for new in item.versions]
-        if len({(new.contribution_id, new.practice_id) for new in added}) > 1:
-            raise ValueError("one append is one contribution")
+        if len({(new.practice_id, new.author_id, new.device_id, new.received_at) for new in added}) > 1:
+            raise ValueError("one append is one device's, at one time")
         if len({item.head.id for item in written}) < len(written):
             raise ValueError("one append takes a thing once")
         moved = await executor.row(
@@ -273,7 +275,6 @@ class Append:
             at=version.received_at,
             account_id=version.author_id,
             device_id=version.device_id,
-            contribution_id=version.contribution_id,
             role=entry.role,
             session_id=entry.session_id,
             request_id=entry.request_id,
@@ -303,6 +304,7 @@ def _version_row(version: Version) -> tuple[Any, ...]:
         version.source_digest,
         version.hash,
         version.branch,
+        version.contribution_id,
     )
 
 
@@ -371,6 +373,38 @@ LINEAGE = Statement(
 )
 
 
+def _lineages() -> Statement:
+    """For each asked thing the version that it names, and the device's own latest one on the grounds of it."""
+    names: dict[str, Any] = {"collections": ID, "things": ID, "bases": Integer()}
+    arrays = func.unnest(*(bindparam(name, type_=ARRAY(kind)) for name, kind in names.items()))
+    given = arrays.table_valued(*names).render_derived(name="given")
+    there = (
+        versions.c.practice_id == bindparam("practice_id", type_=ID),
+        versions.c.collection == given.c.collections,
+        versions.c.thing_id == given.c.things,
+    )
+    based = select(given.c.bases.label("asked"), *_WITHOUT_SOURCE).join_from(
+        given, versions, and_(*there, versions.c.number == given.c.bases)
+    )
+    own = (
+        select(*_WITHOUT_SOURCE)
+        .where(
+            *there,
+            versions.c.device_id == bindparam("device_id", type_=ID),
+            versions.c.number > given.c.bases,
+            func.coalesce(versions.c.parent, literal_column("0")) >= given.c.bases,
+            versions.c.change.in_([literal_column(f"'{change}'") for change in ENTERED]),
+        )
+        .order_by(versions.c.number.desc())
+        .limit(literal_column("1"))
+        .lateral("own")
+    )
+    return Statement(union_all(based, select(given.c.bases, *own.c).join_from(given, own, true())))
+
+
+LINEAGES = _lineages()
+
+
 def version_of(row: Row) -> Version:
     (practice_id, collection, thing_id, patient_id, number, parent, inputs, change, *rest) = row
     return Version(
@@ -418,3 +452,21 @@ class VersionReads:
         )
         found = {version.number: version for version in map(version_of, rows)}
         return found.pop(base, None), next(iter(found.values()), None)
+
+    async def lineages(
+        self, practice_id: str, asked: Sequence[tuple[Collection, str, int]], device_id: str
+    ) -> dict[tuple[Collection, str, int], tuple[Version | None, Version | None]]:
+        asked = list(dict.fromkeys(asked))
+        rows = await self._executor.fetch(
+            LINEAGES,
+            practice_id=practice_id,
+            device_id=device_id,
+            collections=[collection for collection, _, _ in asked],
+            things=[thing_id for _, thing_id, _ in asked],
+            bases=[base for _, _, base in asked],
+        )
+        found: dict[tuple[Collection, str, int], list[Version | None]] = {one: [None, None] for one in asked}
+        for base, *row in rows:
+            version = version_of(row)
+            found[version.collection, version.thing_id, base][version.number != base] = version
+        return {one: (started, own) for one, (started, own) in found.items()}

@@ -12,6 +12,7 @@ from heallog.application.ports.policies import PolicyRepository
 from heallog.application.ports.practices import PracticeRepository
 from heallog.application.ports.records import RecordRepository
 from heallog.application.ports.sessions import SessionRepository
+from heallog.application.ports.sync import SyncRepository
 from heallog.application.ports.tries import TriesRepository
 from heallog.application.ports.versions import VersionReads
 from heallog.domain.audit import AuditEntry
@@ -39,6 +40,8 @@ class UnitOfWork(Protocol):
     def sessions(self) -> SessionRepository: ...
     @property
     def codes(self) -> CodeRepository: ...
+    @property
+    def sync(self) -> SyncRepository: ...
     @property
     def tries(self) -> TriesRepository: ...
 

@@ -28,6 +28,11 @@ class VersionReads(Protocol):
         Either is None where there is none. Without sources.
         """
 
+    async def lineages(
+        self, practice_id: str, asked: Sequence[tuple[Collection, str, int]], device_id: str
+    ) -> dict[tuple[Collection, str, int], tuple[Version | None, Version | None]]:
+        """The same for many things at once, each with the version that is named."""
+
 
 class Ledger(Protocol):
     """Everything there is, for proving it; of one practice, or of all."""

@@ -28,6 +28,7 @@ from heallog.entrypoints.http import (
     practices,
     records,
     sessions,
+    sync,
 )
 from heallog.entrypoints.http.callers import locate
 from heallog.entrypoints.http.errors import HANDLERS as ERROR_HANDLERS
@@ -94,6 +95,7 @@ HANDLERS = [
     *conflicts.HANDLERS,
     *policies.HANDLERS,
     *imports.HANDLERS,
+    *sync.HANDLERS,
     *audit.HANDLERS,
     *health.HANDLERS,
 ]

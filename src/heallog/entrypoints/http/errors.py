@@ -16,6 +16,7 @@ from heallog.domain.errors import DomainError, FieldError, InvalidFields
 
 STATUS: Final[dict[str, int]] = {
     "MALFORMED_JSON": 400,
+    "INVALID_CURSOR": 400,
     "NOT_AUTHENTICATED": 401,
     "TOKEN_EXPIRED": 401,
     "SESSION_ENDED": 401,
@@ -32,8 +33,10 @@ STATUS: Final[dict[str, int]] = {
     "EMAIL_TAKEN": 409,
     "LAST_OWNER": 409,
     "VERSION_CONFLICT": 409,
+    "PUSH_CONFLICT": 409,
     "RECORD_SIGNED": 409,
     "WRONG_STATE": 409,
+    "RESYNC_REQUIRED": 410,
     "STALE_VERSION": 412,
     "TOO_LARGE": 413,
     "UNSUPPORTED_MEDIA_TYPE": 415,

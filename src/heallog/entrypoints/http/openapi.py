@@ -166,7 +166,7 @@ def _known(request: Request[Any, Any, Any]) -> None:
         raise NotFound("there is nothing at this address")
 
 
-TAGS = ("accounts", "sessions", "practice", "patients", "records", "conflicts", "imports", "audit", "health")
+TAGS = ("accounts", "sessions", "practice", "patients", "records", "conflicts", "sync", "imports", "audit", "health")
 
 
 def configuration() -> OpenAPIConfig:

@@ -7,27 +7,10 @@ from typing import Any
 from litestar.connection import Request
 from litestar.response import Response
 
-from heallog.domain.errors import Deleted
 from heallog.domain.fields import moment
-from heallog.domain.versions import Collection, Difference, Head, Version
+from heallog.domain.versions import Difference, Head, Version, document
 
 JSON = "application/json"
-
-
-def document(head: Head) -> bytes:
-    """A head as one JSON object: what identifies it, then its fields. No decoding: the content is bytes already."""
-    if head.content is None:
-        raise Deleted("this was deleted", context={"version": head.version})
-    owner = f'"patient_id":"{head.patient_id}",' if head.collection is Collection.RECORDS else ""
-    known = (
-        f'{{"id":"{head.id}",{owner}"version":{head.version},"created_at":"{moment(head.created_at)}",'
-        f'"updated_at":"{moment(head.updated_at)}","updated_by":"{head.updated_by}",'
-    )
-    if head.conflict_id is not None:
-        known += f'"conflict_id":"{head.conflict_id}",'
-    if head.merged_from:
-        known += f'"merged_from":[{",".join(map(str, head.merged_from))}],'
-    return known.encode() + head.content[1:]
 
 
 def answer(head: Head, *, created: str | None = None) -> Response[bytes]:

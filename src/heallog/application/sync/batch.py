@@ -1,0 +1,301 @@
+"""A unit of work over things that were loaded together.
+
+The use cases of patients and records run on it one after the other, as they do alone, and find everything here: the
+database is asked a constant number of times before and after, however many things there are.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from types import TracebackType
+from typing import Self
+
+from heallog.application.ports.unit_of_work import UnitOfWork
+from heallog.domain.access import Actor
+from heallog.domain.audit import AuditEntry, Written
+from heallog.domain.conflicts import Conflict
+from heallog.domain.errors import AlreadyExists
+from heallog.domain.events import Event
+from heallog.domain.policies import Setting
+from heallog.domain.versions import ENTERED, Collection, Head, Version
+
+Key = tuple[Collection, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What an operation will be about: a thing, the version it names (0: none), and the patient of a new record."""
+
+    collection: Collection
+    id: str
+    base: int
+    patient_id: str | None = None
+
+
+@dataclass(slots=True)
+class _Done:
+    """What was done so far, in its order; undone from the end."""
+
+    written: list[Written] = field(default_factory=list)
+    conflicts: dict[str, Conflict] = field(default_factory=dict)
+    entries: list[AuditEntry] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
+
+
+class Batch:
+    """Everything that one device's operations need, locked; and what they make of it."""
+
+    def __init__(self, uow: UnitOfWork, actor: Actor) -> None:
+        self._uow = uow
+        self._actor = actor
+        self.heads: dict[Key, Head] = {}
+        self._lineages: dict[tuple[Collection, str, int], tuple[Version | None, Version | None]] = {}
+        self._conflicts: dict[str, Conflict] = {}
+        self._present: set[str] = set()
+        self._setting: Setting | None = None
+        self._done = _Done()
+        self._refusals: list[AuditEntry] = []
+
+    async def load(self, wanted: Sequence[Wanted]) -> None:
+        """Lock patients, then records, each in the order of their ids; then read what late operations go back to."""
+        practice_id = self._actor.practice_id
+        for collection in Collection:
+            ids = sorted({one.id for one in wanted if one.collection is collection})
+            if ids:
+                things = self._uow.patients if collection is Collection.PATIENTS else self._uow.records
+                found = await things.lock(practice_id, ids)
+                self.heads.update({(collection, thing_id): head for thing_id, head in found.items()})
+        owners = sorted({one.patient_id for one in wanted if one.patient_id is not None})
+        if owners:
+            self._present = await self._uow.patients.present(practice_id, owners)
+        late = [
+            (one.collection, one.id, one.base)
+            for one in wanted
+            if (head := self.heads.get((one.collection, one.id))) is not None and one.base != head.version
+        ]
+        if late:
+            self._lineages = await self._uow.versions.lineages(practice_id, late, self._actor.device_id)
+        disputed = sorted({head.conflict_id for head in self.heads.values() if head.conflict_id is not None})
+        if disputed:
+            self._conflicts = await self._uow.conflicts.these(practice_id, disputed)
+        self._setting = await self._uow.policies.current(practice_id)
+
+    # -- doing --------------------------------------------------------------------------------------------------
+
+    def unit_of_work(self) -> "BatchUnitOfWork":
+        """A fresh one per operation, as use cases ask for."""
+        return BatchUnitOfWork(self)
+
+    def mark(self) -> "Mark":
+        """Where things stand, to come back to: a contribution is all or nothing."""
+        done = self._done
+        sizes = len(done.written), len(done.entries), len(done.events)
+        return Mark(dict(self.heads), dict(self._conflicts), dict(done.conflicts), sizes)
+
+    def back_to(self, mark: "Mark") -> None:
+        self.heads, self._conflicts = dict(mark.heads), dict(mark.known)
+        written, entries, events = mark.sizes
+        done = self._done
+        self._done = _Done(done.written[:written], dict(mark.conflicts), done.entries[:entries], done.events[:events])
+
+    async def write(self) -> None:
+        """Hand everything to the unit of work underneath, which commits it."""
+        done = self._done
+        for collection in Collection:
+            things = self._uow.patients if collection is Collection.PATIENTS else self._uow.records
+            for part in _without_repeats([one for one in done.written if one.head.collection is collection]):
+                await things.append(part)
+        if done.conflicts:
+            await self._uow.conflicts.put(list(done.conflicts.values()))
+        if entries := [*done.entries, *self._refusals]:
+            await self._uow.audit(entries)
+        for event in done.events:
+            self._uow.tell(event)
+
+    # -- what the unit of work is asked ---------------------------------------------------------------------------
+
+    def lock(self, collection: Collection, ids: Sequence[str]) -> dict[str, Head]:
+        found = ((thing_id, self.heads.get((collection, thing_id))) for thing_id in ids)
+        return {thing_id: head for thing_id, head in found if head is not None}
+
+    def append(self, written: Sequence[Written]) -> None:
+        for item in written:
+            key = item.head.collection, item.head.id
+            known = self.heads.get(key)
+            if (0 if known is None else known.last) != item.before:
+                raise AlreadyExists("this id is taken")
+        for item in written:
+            self.heads[item.head.collection, item.head.id] = replace(item.head, merged_from=())
+        self._done.written += written
+
+    def present(self, ids: Iterable[str]) -> set[str]:
+        """Who was there, and who came or went by this batch."""
+        heads = ((thing_id, self.heads.get((Collection.PATIENTS, thing_id))) for thing_id in ids)
+        return {
+            thing_id for thing_id, head in heads if (thing_id in self._present if head is None else not head.deleted)
+        }
+
+    async def lineage(
+        self, collection: Collection, thing_id: str, base: int, device_id: str
+    ) -> tuple[Version | None, Version | None]:
+        """What was loaded, and what this very batch made of it."""
+        key = collection, thing_id, base
+        if key not in self._lineages:
+            self._lineages |= await self._uow.versions.lineages(self._actor.practice_id, [key], device_id)
+        found, own = self._lineages[key]
+        made = [
+            version
+            for item in self._done.written
+            if (item.head.collection, item.head.id) == (collection, thing_id)
+            for version in item.versions
+        ]
+        started = next((version for version in made if version.number == base), found)
+        later = [one for one in made if one.number > base and (one.parent or 0) >= base and one.change in ENTERED]
+        return started, later[-1] if later else own
+
+    async def numbered(self, collection: Collection, thing_id: str, numbers: Sequence[int]) -> dict[int, Version]:
+        found = await self._uow.versions.numbered(self._actor.practice_id, collection, thing_id, numbers)
+        made = {
+            version.number: version
+            for item in self._done.written
+            if (item.head.collection, item.head.id) == (collection, thing_id)
+            for version in item.versions
+            if version.number in numbers
+        }
+        return found | made
+
+    def these(self, ids: Sequence[str]) -> dict[str, Conflict]:
+        known = self._conflicts | self._done.conflicts
+        return {conflict_id: known[conflict_id] for conflict_id in ids if conflict_id in known}
+
+    def put(self, conflicts: Sequence[Conflict]) -> None:
+        self._done.conflicts.update({conflict.id: conflict for conflict in conflicts})
+
+    def setting(self) -> Setting | None:
+        return self._setting
+
+    def note(self, entries: Sequence[AuditEntry]) -> None:
+        self._done.entries += entries
+
+    async def record(self, entry: AuditEntry) -> None:
+        """A refusal, as `Trail` has it: it stays, whatever becomes of the contribution."""
+        self._refusals.append(entry)
+
+    def tell(self, event: Event) -> None:
+        self._done.events.append(event)
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    heads: dict[Key, Head]
+    known: dict[str, Conflict]
+    conflicts: dict[str, Conflict]
+    sizes: tuple[int, int, int]
+
+
+def _without_repeats(written: Sequence[Written]) -> list[list[Written]]:
+    """Parts in which no thing comes twice, in the order of their versions."""
+    seen: dict[str, int] = defaultdict(int)
+    parts: list[list[Written]] = []
+    for item in written:
+        at = seen[item.head.id]
+        seen[item.head.id] += 1
+        if at == len(parts):
+            parts.append([])
+        parts[at].append(item)
+    return parts
+
+
+# -- the unit of work that use cases see ----------------------------------------------------------------------------
+
+
+class _Things:
+    """Patients or records."""
+
+    def __init__(self, batch: Batch, collection: Collection) -> None:
+        self._batch = batch
+        self._collection = collection
+
+    async def lock(self, practice_id: str, ids: Sequence[str]) -> dict[str, Head]:  # noqa: ARG002
+        return self._batch.lock(self._collection, ids)
+
+    async def present(self, practice_id: str, ids: Sequence[str]) -> set[str]:  # noqa: ARG002
+        return self._batch.present(ids)
+
+    async def append(self, written: Sequence[Written]) -> None:
+        self._batch.append(written)
+
+
+class _Versions:
+    def __init__(self, batch: Batch) -> None:
+        self._batch = batch
+
+    async def lineage(
+        self,
+        practice_id: str,  # noqa: ARG002
+        collection: Collection,
+        thing_id: str,
+        base: int,
+        device_id: str,
+    ) -> tuple[Version | None, Version | None]:
+        return await self._batch.lineage(collection, thing_id, base, device_id)
+
+    async def numbered(
+        self,
+        practice_id: str,  # noqa: ARG002
+        collection: Collection,
+        thing_id: str,
+        numbers: Sequence[int],
+    ) -> dict[int, Version]:
+        return await self._batch.numbered(collection, thing_id, numbers)
+
+
+class _Conflicts:
+    def __init__(self, batch: Batch) -> None:
+        self._batch = batch
+
+    async def these(self, practice_id: str, ids: Sequence[str]) -> dict[str, Conflict]:  # noqa: ARG002
+        return self._batch.these(ids)
+
+    async def put(self, conflicts: Sequence[Conflict]) -> None:
+        self._batch.put(conflicts)
+
+
+class _Policies:
+    def __init__(self, batch: Batch) -> None:
+        self._batch = batch
+
+    async def current(self, practice_id: str) -> Setting | None:  # noqa: ARG002
+        return self._batch.setting()
+
+
+class BatchUnitOfWork:
+    """As much of a unit of work as changes of patients and records need.
+
+    They write only when they have decided, right before their commit: there is nothing to undo of a single one.
+    """
+
+    def __init__(self, batch: Batch) -> None:
+        self._batch = batch
+        self.patients = _Things(batch, Collection.PATIENTS)
+        self.records = _Things(batch, Collection.RECORDS)
+        self.versions = _Versions(batch)
+        self.conflicts = _Conflicts(batch)
+        self.policies = _Policies(batch)
+
+    async def audit(self, entries: Sequence[AuditEntry]) -> None:
+        self._batch.note(entries)
+
+    def tell(self, event: Event) -> None:
+        self._batch.tell(event)
+
+    async def commit(self) -> None:
+        """The push commits."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        return None

@@ -1,0 +1,220 @@
+"""Use cases of sync: push what was done without a network."""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, cast
+
+from heallog.application.patients import Patients
+from heallog.application.ports.patients import PatientReads
+from heallog.application.ports.records import RecordReads
+from heallog.application.ports.unit_of_work import UnitOfWorkFactory
+from heallog.application.ports.versions import VersionReads
+from heallog.application.ports.world import Clock, Ids
+from heallog.application.records import Records
+from heallog.application.sync.batch import Batch, Wanted
+from heallog.application.trail import Books, audited
+from heallog.application.versions import Why
+from heallog.domain.access import Actor, Permission, authorise
+from heallog.domain.audit import noted
+from heallog.domain.errors import DomainError, HeldBack, InvalidFields, PushConflict, Unavailable
+from heallog.domain.fields import canonical
+from heallog.domain.pushes import MERGE, Operation, Outcome, Push, Quarantined, Status, pushed, unlike
+from heallog.domain.versions import Collection, Head, Seen
+
+
+@dataclass(frozen=True, slots=True)
+class _Capabilities:
+    """Patients and records over one batch."""
+
+    patients: Patients
+    records: Records
+
+
+class Pushes:
+    """What a device did, applied as if it had been here: each operation by the use case that does it alone."""
+
+    def __init__(
+        self,
+        uow: UnitOfWorkFactory,
+        patient_reads: PatientReads,
+        record_reads: RecordReads,
+        versions: VersionReads,
+        books: Books,
+        clock: Clock,
+        ids: Ids,
+    ) -> None:
+        self._uow = uow
+        self._reads = patient_reads, record_reads, versions
+        self.books = books
+        self._clock = clock
+        self._ids = ids
+
+    @audited("sync.push")
+    async def push(self, actor: Actor, push: Push) -> bytes:
+        """The answer, as JSON bytes: of each operation what became of it. The same push again gets the same answer.
+
+        Raises `InvalidFields` where the id of a push stands for another one, `PushConflict` in the mode `strict`.
+        """
+        authorise(actor, Permission.WRITE_RECORDS)
+        digest = hashlib.sha256(canonical(push.as_sent)).digest()
+        async with self._uow() as uow:
+            await uow.exclusive(actor.practice_id, f"push/{actor.device_id}")
+            known = await uow.sync.pushed(actor.practice_id, actor.device_id, push.id)
+            if known is not None:
+                if known.digest != digest:
+                    raise unlike()
+                return known.answer
+            now = self._clock()
+            batch = Batch(uow, actor)
+            await batch.load([_wanted(operation) for operation in push.operations])
+            outcomes, quarantined = await self._applied(actor, push, batch, now)
+            if push.mode != MERGE and (clashes := [one for one in outcomes if one.status is Status.CONFLICT]):
+                raise PushConflict(
+                    f"{len(clashes)} of {len(outcomes)} operations are in conflict; nothing was kept",
+                    context={"conflicts": [one.as_dict() for one in clashes]},
+                )
+            await batch.write()
+            if quarantined:
+                await uow.sync.quarantine(quarantined)
+            answer = canonical({"push_id": push.id, "results": [one.as_dict() for one in outcomes]})
+            await uow.sync.keep(pushed(actor, push.id, now, digest, answer))
+            await uow.audit([noted(self._ids(), now, actor, "sync.push", thing_id=push.id)])
+            await uow.commit()
+        return answer
+
+    async def _applied(
+        self, actor: Actor, push: Push, batch: Batch, now: datetime
+    ) -> tuple[list[Outcome], list[Quarantined]]:
+        capabilities = self._over(batch, now)
+        outcomes: dict[int, Outcome] = {}
+        quarantined: list[Quarantined] = []
+        for contribution in push.in_order():
+            mark = batch.mark()
+            made: list[Outcome] = []
+            refusal: DomainError | None = None
+            for operation in contribution.operations:
+                try:
+                    made.append(await self._one(actor, operation, capabilities, batch))
+                except Unavailable:
+                    raise
+                except DomainError as error:
+                    refusal = error
+                    refused = operation
+                    break
+            if refusal is not None:
+                batch.back_to(mark)
+                made = [
+                    _refused(one, refusal if one is refused else None, self._ids()) for one in contribution.operations
+                ]
+                quarantined += [
+                    Quarantined.of(actor, push.id, one.quarantine_id or "", operation, one, now)
+                    for one, operation in zip(made, contribution.operations, strict=True)
+                ]
+            outcomes.update({one.index: one for one in made})
+        return [outcomes[index] for index in sorted(outcomes)], quarantined
+
+    def _over(self, batch: Batch, now: datetime) -> _Capabilities:
+        """The use cases, on the batch: their refusals are kept with it, and all of it happens at one time."""
+        uow = cast("UnitOfWorkFactory", batch.unit_of_work)
+        books = Books(batch, lambda: now, self._ids)
+        patient_reads, record_reads, versions = self._reads
+        shared: Any = (versions, books, lambda: now, self._ids)
+        return _Capabilities(Patients(uow, patient_reads, *shared), Records(uow, record_reads, *shared))
+
+    async def _one(self, actor: Actor, operation: Operation, on: _Capabilities, batch: Batch) -> Outcome:
+        operation.check()
+        key = operation.collection, operation.id
+        before = batch.heads.get(key)
+        try:
+            head = await _DO[operation.op, operation.collection](actor, operation, on)
+        except HeldBack as held:
+            conflict = held.context["conflict"]
+            return Outcome(
+                operation.index,
+                Status.CONFLICT,
+                operation.collection,
+                operation.id,
+                held.context["version"],
+                conflict_id=conflict["id"],
+                severity=conflict["severity"],
+            )
+        return Outcome(
+            operation.index,
+            _status(before, head),
+            operation.collection,
+            operation.id,
+            head.version,
+            conflict_id=head.conflict_id,
+        )
+
+
+def _status(before: Head | None, head: Head) -> Status:
+    if before is None:
+        return Status.CREATED
+    if head.last == before.last:
+        return Status.UNCHANGED
+    return Status.MERGED if head.merged_from else Status.UPDATED
+
+
+def _wanted(operation: Operation) -> Wanted:
+    return Wanted(operation.collection, operation.id, operation.base_version or 0, operation.patient_id)
+
+
+def _refused(operation: Operation, error: DomainError | None, quarantine_id: str) -> Outcome:
+    errors = [{"field": "", "code": "CONTRIBUTION", "message": "something it belongs with was refused"}]
+    if isinstance(error, InvalidFields):
+        errors = [one.as_dict() for one in error.errors]
+    elif error is not None:
+        errors = [{"field": error.field or "", "code": error.code, "message": error.message}]
+    return Outcome(
+        operation.index,
+        Status.QUARANTINED,
+        operation.collection,
+        operation.id,
+        None,
+        quarantine_id=quarantine_id,
+        errors=tuple(errors),
+    )
+
+
+def _why(operation: Operation) -> Why:
+    return Why(operation.reason, operation.client_time)
+
+
+async def _create_patient(actor: Actor, operation: Operation, on: _Capabilities) -> Head:
+    return await on.patients.create(actor, operation.fields, operation.id, _why(operation))
+
+
+async def _create_record(actor: Actor, operation: Operation, on: _Capabilities) -> Head:
+    return await on.records.create(actor, operation.patient_id or "", operation.fields, operation.id, _why(operation))
+
+
+async def _change_patient(actor: Actor, operation: Operation, on: _Capabilities) -> Head:
+    seen = Seen(operation.base_version)
+    return await on.patients.change(actor, operation.id, operation.fields, seen, _why(operation))
+
+
+async def _change_record(actor: Actor, operation: Operation, on: _Capabilities) -> Head:
+    seen = Seen(operation.base_version)
+    return await on.records.change(actor, operation.id, operation.fields, seen, _why(operation))
+
+
+async def _delete_patient(actor: Actor, operation: Operation, on: _Capabilities) -> Head:
+    return await on.patients.delete(actor, operation.id, Seen(operation.base_version), _why(operation))
+
+
+async def _delete_record(actor: Actor, operation: Operation, on: _Capabilities) -> Head:
+    return await on.records.delete(actor, operation.id, Seen(operation.base_version), _why(operation))
+
+
+_Do = Callable[[Actor, Operation, _Capabilities], Any]
+_DO: Mapping[tuple[str, Collection], _Do] = {
+    ("create", Collection.PATIENTS): _create_patient,
+    ("create", Collection.RECORDS): _create_record,
+    ("update", Collection.PATIENTS): _change_patient,
+    ("update", Collection.RECORDS): _change_record,
+    ("delete", Collection.PATIENTS): _delete_patient,
+    ("delete", Collection.RECORDS): _delete_record,
+}

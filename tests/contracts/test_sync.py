@@ -1,0 +1,145 @@
+"""What every change feed promises, and every place where pushes are kept."""
+
+import asyncio
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from heallog.domain.errors import AlreadyExists
+from heallog.domain.pushes import Pushed, Quarantined
+from heallog.domain.sync import Place, Stream
+
+from .clinic import MONDAY, Backend, Clinic
+
+ALL = tuple(Stream)
+
+
+async def fed(clinic: Clinic, after: Place = Place(), until: int | None = None, limit: int = 100) -> Any:  # noqa: B008
+    return await clinic.backend.feed.page(clinic.id, ALL, after, until, limit)
+
+
+async def told(clinic: Clinic, after: Place = Place()) -> list[tuple[str, str, int]]:  # noqa: B008
+    """What the feed tells after a place, in its order."""
+    changes = json.loads(b"[" + (await fed(clinic, after)).changes + b"]")
+    return [(change["collection"], change["id"], change["version"]) for change in changes]
+
+
+async def test_a_new_practice_has_a_head_and_nothing_to_tell(clinic: Clinic, elsewhere: Clinic) -> None:
+    page = await fed(clinic)
+    assert (page.head, page.until, page.changes, page.count, page.last, page.more) == (0, 0, b"", 0, None, False)
+    assert page.epoch
+    assert page.epoch != (await fed(elsewhere)).epoch
+
+
+async def test_of_each_thing_the_latest_change_is_told_in_the_order_of_commits(clinic: Clinic) -> None:
+    alice = await clinic.admit("alice")
+    await clinic.admit("bruno")
+    await clinic.file("note", "alice")
+    await clinic.change(alice, phone="0199")
+    assert await told(clinic) == [("patients", "bruno", 1), ("records", "note", 1), ("patients", "alice", 2)]
+    page = await fed(clinic)
+    assert set(page.patients) == {"alice", "bruno"}
+    assert page.last == Place(page.head, 0, "alice")
+
+
+async def test_what_is_committed_together_comes_together_the_patient_first(clinic: Clinic) -> None:
+    async with clinic.backend.uow() as uow:
+        contribution = clinic.contribution()
+        patient = clinic.patient("alice")
+        await uow.patients.append([patient])
+        await uow.records.append([clinic.record("note", "alice")])
+        await uow.commit()
+    assert contribution
+    assert await told(clinic) == [("patients", "alice", 1), ("records", "note", 1)]
+    assert len({(await fed(clinic, limit=1)).last.seq, (await fed(clinic)).last.seq}) == 1
+
+
+async def test_what_is_not_committed_is_not_told(clinic: Clinic) -> None:
+    async with clinic.backend.uow() as uow:
+        await uow.patients.append([clinic.patient("alice")])
+    async with clinic.backend.uow() as uow:
+        await uow.patients.append([clinic.patient("bruno")])
+        with pytest.raises(AlreadyExists):
+            await uow.patients.append([clinic.patient("bruno")])
+    page = await fed(clinic)
+    assert (page.head, page.changes) == (0, b"")
+
+
+async def test_a_page_ends_where_it_is_told_and_says_whether_there_is_more(clinic: Clinic) -> None:
+    for name in ("alice", "bruno", "clara"):
+        await clinic.admit(name)
+    first = await fed(clinic, limit=2)
+    assert (first.count, first.more, first.until) == (2, True, first.head)
+    await clinic.admit("dora")
+    rest = await fed(clinic, first.last, first.until)
+    assert (rest.count, rest.more, rest.head > rest.until) == (1, False, True)
+    assert await told(clinic, Place(first.until, 3)) == [("patients", "dora", 1)]
+    exact = await fed(clinic, limit=4)
+    assert (exact.count, exact.more) == (4, False)
+
+
+async def test_only_what_is_asked_for_is_told(clinic: Clinic, elsewhere: Clinic) -> None:
+    await clinic.admit("alice")
+    await clinic.file("note", "alice")
+    await elsewhere.admit("alice")
+    page = await clinic.backend.feed.page(clinic.id, [Stream.RECORDS], Place(), None, 10)
+    assert json.loads(page.changes)["id"] == "note"
+    assert (await clinic.backend.feed.page(clinic.id, [], Place(), None, 10)).count == 0
+
+
+async def test_of_twenty_who_write_at_once_each_has_a_number_of_its_own_and_the_head_is_the_last(
+    clinic: Clinic,
+) -> None:
+    await asyncio.gather(*(clinic.admit(f"p-{number}") for number in range(20)))
+    places, after = [], Place()
+    while (page := await fed(clinic, after, limit=1)).last is not None:
+        places.append(page.last)
+        after = page.last
+    assert len({place.seq for place in places}) == 20
+    assert places[-1].seq == page.head
+
+
+# -- pushes -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def push(clinic: Clinic) -> Pushed:
+    return Pushed(clinic.id, "tablet", "p-1", clinic.dr_okafor.account_id, MONDAY, b"d" * 32, b'{"results":[]}')
+
+
+async def test_a_push_is_known_by_its_device_and_its_id(backend: Backend, clinic: Clinic, push: Pushed) -> None:
+    async with backend.uow() as uow:
+        await uow.sync.keep(push)
+        await uow.commit()
+    async with backend.uow() as uow:
+        assert await uow.sync.pushed(clinic.id, "tablet", "p-1") == push
+        for other in ((clinic.id, "phone", "p-1"), (clinic.id, "tablet", "p-2"), ("elsewhere", "tablet", "p-1")):
+            assert await uow.sync.pushed(*other) is None
+
+
+async def test_a_push_is_kept_once(backend: Backend, push: Pushed) -> None:
+    async with backend.uow() as uow:
+        await uow.sync.keep(push)
+        await uow.commit()
+    async with backend.uow() as uow:
+        with pytest.raises(Exception, match="push"):
+            await uow.sync.keep(replace(push, answer=b"{}"))
+
+
+async def test_what_is_quarantined_is_listed_newest_first_until_someone_closed_it(
+    backend: Backend, clinic: Clinic, elsewhere: Clinic
+) -> None:
+    def item(id: str, **other: Any) -> Quarantined:
+        shared = (id, "p-1", "okafor", "tablet", MONDAY, {"op": "update", "fields": {"dose": "é"}}, ({"code": "x"},))
+        return replace(Quarantined(clinic.id, *shared), **other)
+
+    items = [item("q-1"), item("q-2"), item("q-3", closed_at=MONDAY), item("q-4", practice_id=elsewhere.id)]
+    async with backend.uow() as uow:
+        await uow.sync.quarantine(items)
+        await uow.commit()
+    async with backend.uow() as uow:
+        assert await uow.sync.quarantined(clinic.id, None, 10) == [items[1], items[0]]
+        assert await uow.sync.quarantined(clinic.id, None, 1) == [items[1]]
+        assert await uow.sync.quarantined(clinic.id, "q-2", 10) == [items[0]]

@@ -1,0 +1,465 @@
+"""Sync by its native protocol: what devices pull and push, and what became of it. Scenarios of the design, by name."""
+
+import asyncio
+import json
+from typing import Any
+
+import httpx
+import pytest
+
+from heallog.domain.access import Role
+
+from .clinic import Clinic, NewClinic, fields_of, refused
+
+NGOZI = {"op": "create", "collection": "patients", "id": "ngozi", "fields": {"family_name": "Obi"}}
+METFORMIN = {
+    "op": "create",
+    "collection": "records",
+    "id": "metformin",
+    "patient_id": "ngozi",
+    "fields": {"kind": "medication", "title": "Metformin", "dose": 10, "dose_unit": "mg"},
+}
+
+
+def update(collection: str, id: str, base: int, **fields: Any) -> dict[str, Any]:
+    return {"op": "update", "collection": collection, "id": id, "base_version": base, "fields": fields}
+
+
+def delete(collection: str, id: str, base: int) -> dict[str, Any]:
+    return {"op": "delete", "collection": collection, "id": id, "base_version": base}
+
+
+class Device:
+    """An installation of the app: what it pulled, and what it pushes."""
+
+    def __init__(self, clinic: Clinic, token: str) -> None:
+        self.clinic, self.token = clinic, token
+        self.cursor: str | None = None
+        self.has: dict[tuple[str, str], dict[str, Any]] = {}
+        self.pushes = 0
+
+    async def call(self, method: str, path: str, body: Any = None) -> httpx.Response:
+        return await self.clinic.call(method, path, body, token=self.token)
+
+    async def page(self, limit: int = 500) -> dict[str, Any]:
+        cursor = f"&cursor={self.cursor}" if self.cursor else ""
+        answer = await self.call("GET", f"/v1/sync/pull?limit={limit}{cursor}")
+        assert answer.status_code == 200, answer.text
+        pulled = answer.json()
+        self.cursor = pulled["cursor"]
+        for change in pulled["changes"]:
+            self.has[change["collection"], change["id"]] = change
+        return pulled
+
+    async def pull(self, limit: int = 500) -> list[tuple[str, str]]:
+        """Everything that is new; what came, in its order."""
+        came: list[tuple[str, str]] = []
+        while True:
+            pulled = await self.page(limit)
+            came += [(change["collection"], change["id"]) for change in pulled["changes"]]
+            if not pulled["has_more"]:
+                assert len(came) == len(set(came))
+                return came
+
+    async def sends(self, *contributions: list[Any], push_id: str | None = None, **more: Any) -> httpx.Response:
+        self.pushes += 1
+        push_id = push_id or f"push-{self.pushes}"
+        groups = [{"operations": operations} for operations in contributions]
+        return await self.call("POST", "/v1/sync/push", {"push_id": push_id, "contributions": groups, **more})
+
+    async def push(self, *operations: Any, push_id: str | None = None) -> list[dict[str, Any]]:
+        """Each operation by itself; what became of each."""
+        answer = await self.sends(*([operation] for operation in operations), push_id=push_id)
+        assert answer.status_code == 200, answer.text
+        return answer.json()["results"]
+
+    def data(self, collection: str, id: str) -> dict[str, Any]:
+        return self.has[collection, id]["data"]
+
+
+@pytest.fixture
+async def tablet(clinic: Clinic) -> Device:
+    return Device(clinic, await clinic.token_for(device="tablet"))
+
+
+@pytest.fixture
+async def phone(clinic: Clinic) -> Device:
+    return Device(clinic, await clinic.token_for(device="phone"))
+
+
+def statuses(results: list[dict[str, Any]]) -> list[str]:
+    return [one["status"] for one in results]
+
+
+# -- pulling ------------------------------------------------------------------------------------------------------
+
+
+async def test_what_one_device_enters_another_has_after_its_next_pull(tablet: Device, phone: Device) -> None:
+    assert statuses(await tablet.push(NGOZI, METFORMIN)) == ["created", "created"]
+    assert await phone.pull() == [("patients", "ngozi"), ("records", "metformin")]
+    assert phone.data("records", "metformin") == await tablet.clinic.get("/v1/records/metformin")
+    assert await phone.pull() == []
+
+
+async def test_what_is_written_without_sync_is_pulled_too(clinic: Clinic, tablet: Device) -> None:
+    await clinic.patient(id="ngozi")
+    await clinic.record("ngozi", id="r-1")
+    await clinic.deleted("/v1/records/r-1", 1)
+    await tablet.pull()
+    assert tablet.has["records", "r-1"]["op"] == "delete"
+    assert tablet.data("records", "r-1").keys() == {"id", "patient_id", "version", "deleted_at", "updated_by"}
+
+
+async def test_one_pages_through_everything_and_nothing_comes_twice(clinic: Clinic, tablet: Device) -> None:
+    made = [(await clinic.patient())["id"] for _ in range(7)]
+    assert await tablet.pull(limit=2) == [("patients", patient_id) for patient_id in made]
+
+
+async def test_only_what_is_asked_for_comes(clinic: Clinic, tablet: Device) -> None:
+    await clinic.record((await clinic.patient(id="ngozi"))["id"], id="r-1")
+    answer = await tablet.call("GET", "/v1/sync/pull?collections=records")
+    assert [change["id"] for change in answer.json()["changes"]] == ["r-1"]
+    further = f"/v1/sync/pull?collections=patients&cursor={answer.json()['cursor']}"
+    refused(await tablet.call("GET", further), 422, "INVALID_FIELDS", "collections")
+    refused(await tablet.call("GET", "/v1/sync/pull?collections=secrets"), 422, "INVALID_FIELDS", "collections")
+
+
+@pytest.mark.parametrize("cursor", ["-1", "1.5", str(2**60), "null", "hls_a.b", "x" * 3000, "%00", "é"])
+async def test_malformed_cursors_are_refused(tablet: Device, cursor: str) -> None:
+    answer = await tablet.call("GET", f"/v1/sync/pull?cursor={cursor}")
+    assert (answer.status_code, answer.json()["error"]["code"]) in {(400, "INVALID_CURSOR"), (422, "INVALID_FIELDS")}
+
+
+async def test_a_cursor_of_another_practice_is_none_and_is_on_the_record(
+    clinic: Clinic, tablet: Device, new_clinic: NewClinic
+) -> None:
+    await clinic.patient(id="ngozi")
+    await tablet.pull()
+    elsewhere = await new_clinic()
+    error = refused(await elsewhere.call("GET", f"/v1/sync/pull?cursor={tablet.cursor}"), 400, "INVALID_CURSOR")
+    assert clinic.practice_id not in json.dumps(error)
+    entries = (await elsewhere.get("/v1/audit"))["items"]
+    assert ("sync.pull", "refused") in {(entry["action"], entry["outcome"]) for entry in entries}
+
+
+async def test_a_pull_leaves_an_entry_that_names_whom_it_showed(clinic: Clinic, tablet: Device) -> None:
+    await clinic.record((await clinic.patient(id="ngozi"))["id"])
+    await tablet.pull()
+    log = (await clinic.get("/v1/patients/ngozi/access-log"))["items"]
+    assert "sync.pull" in {entry["action"] for entry in log}
+
+
+# -- pushing ------------------------------------------------------------------------------------------------------
+
+
+async def test_the_same_push_again_has_one_effect_and_the_same_answer(tablet: Device) -> None:
+    first = await tablet.sends([NGOZI], [METFORMIN], push_id="p-1")
+    again = await tablet.sends([NGOZI], [METFORMIN], push_id="p-1")
+    assert (again.status_code, again.content) == (200, first.content)
+    assert (await tablet.clinic.get("/v1/records/metformin/history"))["items"][0]["version"] == 1
+
+
+async def test_another_push_under_the_same_id_is_refused(tablet: Device) -> None:
+    await tablet.sends([NGOZI], push_id="p-1")
+    answer = await tablet.sends([METFORMIN], push_id="p-1")
+    refused(answer, 422, "INVALID_FIELDS", "push_id")
+
+
+async def test_the_same_push_twice_in_parallel_has_one_effect(tablet: Device) -> None:
+    await tablet.push(NGOZI)
+    answers = await asyncio.gather(*(tablet.sends([METFORMIN], push_id="p-2") for _ in range(6)))
+    assert {answer.content for answer in answers} == {answers[0].content}
+    assert len((await tablet.clinic.get("/v1/records/metformin/history"))["items"]) == 1
+
+
+async def test_an_edit_is_sent_again_with_others_when_its_answer_was_lost(tablet: Device) -> None:
+    """Commit and lost answer, then edit and retry: another push, with what it said before and more."""
+    await tablet.push(NGOZI, METFORMIN)
+    first = update("records", "metformin", 1, dose=20)
+    await tablet.push(first)
+    results = await tablet.push(update("records", "metformin", 1, dose=25))
+    assert statuses(results) == ["updated"]
+    assert (await tablet.clinic.get("/v1/records/metformin"))["dose"] == 25
+    assert (await tablet.clinic.get("/v1/conflicts"))["items"] == []
+
+
+async def test_a_child_may_stand_before_its_parent(tablet: Device) -> None:
+    assert statuses(await tablet.push(METFORMIN, NGOZI)) == ["created", "created"]
+
+
+async def test_of_five_hundred_one_is_invalid_and_the_others_are_done(tablet: Device) -> None:
+    await tablet.push(NGOZI)
+    notes = [{**METFORMIN, "id": f"n-{n}", "fields": {"kind": "note", "text": "Well."}} for n in range(500)]
+    notes[250]["fields"] = {"kind": "note", "shoe_size": 38}
+    results = await tablet.push(*notes)
+    assert statuses(results).count("created") == 499
+    assert results[250]["status"] == "quarantined"
+    assert results[250]["errors"][0]["field"] == "shoe_size"
+    assert [one["index"] for one in results] == list(range(500))
+
+
+async def test_what_belongs_together_is_done_together_or_not_at_all(tablet: Device) -> None:
+    """Grouped encounter and prescription, one fails."""
+    await tablet.push(NGOZI)
+    encounter = {**METFORMIN, "id": "visit", "fields": {"kind": "encounter", "title": "Visit"}}
+    wrong = {**METFORMIN, "fields": {"kind": "medication", "dose": "a lot"}}
+    results = (await tablet.sends([encounter, wrong], [{**METFORMIN, "id": "other"}])).json()["results"]
+    assert statuses(results) == ["quarantined", "quarantined", "created"]
+    refused(await tablet.call("GET", "/v1/records/visit"), 404, "NOT_FOUND")
+
+
+async def test_operations_of_one_contribution_build_on_each_other(tablet: Device) -> None:
+    operations = [
+        NGOZI,
+        METFORMIN,
+        update("records", "metformin", 1, dose=20),
+        update("records", "metformin", 2, dose=30),
+    ]
+    results = (await tablet.sends(operations)).json()["results"]
+    assert [(one["status"], one["version"]) for one in results] == [
+        ("created", 1), ("created", 1), ("updated", 2), ("updated", 3),
+    ]  # fmt: skip
+    history = (await tablet.clinic.get("/v1/records/metformin/history"))["items"]
+    assert [version["version"] for version in history] == [3, 2, 1]
+
+
+async def test_a_create_of_an_existing_id_with_the_same_content_changes_nothing(tablet: Device, phone: Device) -> None:
+    await tablet.push(NGOZI, METFORMIN)
+    assert statuses(await tablet.push(METFORMIN)) == ["unchanged"]
+    assert statuses(await phone.push({**METFORMIN, "fields": {**METFORMIN["fields"], "dose": 99}})) == ["conflict"]
+    assert (await tablet.clinic.get("/v1/records/metformin"))["dose"] == 10
+
+
+async def test_an_id_of_another_practice_is_as_one_that_is_not_there(tablet: Device, new_clinic: NewClinic) -> None:
+    elsewhere = await new_clinic()
+    await elsewhere.record((await elsewhere.patient(id="theirs"))["id"], id="secret")
+    await tablet.push(NGOZI)
+    operations = [update("records", "secret", 1, title="x"), update("records", "nothing", 1, title="x")]
+    foreign, missing = await tablet.push(*operations)
+    assert (foreign["status"], foreign["errors"]) == ("quarantined", missing["errors"])
+    assert statuses(await tablet.push({**METFORMIN, "patient_id": "theirs"})) == ["quarantined"]
+
+
+async def test_deleting_offline_what_is_there(tablet: Device, phone: Device) -> None:
+    await tablet.push(NGOZI, METFORMIN)
+    await phone.pull()
+    assert statuses(await tablet.push(delete("records", "metformin", 1))) == ["updated"]
+    assert await phone.pull() == [("records", "metformin")]
+    assert phone.has["records", "metformin"]["op"] == "delete"
+
+
+@pytest.mark.parametrize(
+    "junk",
+    ["junk", 7, None, [], {}, {"op": "create"}, {"op": "drop", "collection": "patients", "id": "x"},
+     {"op": "update", "collection": "records", "id": "metformin", "fields": {}},
+     {"op": "update", "collection": "records", "id": "metformin", "base_version": 0, "fields": {}},
+     {"op": "update", "collection": "records", "id": "metformin", "base_version": 9, "fields": {"dose": 1}},
+     {"op": "create", "collection": "records", "id": "x", "fields": {"kind": "note"}},
+     {"op": "update", "collection": "records", "id": "metformin", "base_version": 1, "fields": {"dose": "x"}},
+     {"op": "update", "collection": "records", "id": "metformin", "base_version": 1, "fields": {"nonsense": 1}},
+     {"op": "update", "collection": "records", "id": "metformin", "base_version": 1, "fields": "x"}],
+    ids=repr,
+)  # fmt: skip
+async def test_what_can_never_be_done_is_kept_aside_and_stops_nothing(tablet: Device, junk: Any) -> None:
+    await tablet.push(NGOZI, METFORMIN)
+    results = await tablet.push(junk, update("records", "metformin", 1, title="Metformin XR"))
+    assert statuses(results) == ["quarantined", "updated"]
+    assert results[0]["errors"]
+    kept = await tablet.clinic.container.database().pool.fetchrow(
+        "SELECT * FROM quarantine WHERE practice_id = $1 AND id = $2",
+        tablet.clinic.practice_id,
+        results[0]["quarantine_id"],
+    )
+    assert json.loads(kept["operation"]) == junk
+    assert (kept["device_id"], kept["account_id"]) == ("tablet", tablet.clinic.account_id)
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({}, "push_id"),
+        ({"push_id": "p", "contributions": {}}, "contributions"),
+        ({"push_id": "p", "contributions": [{"operations": 1}]}, "contributions"),
+        ({"push_id": "p", "contributions": [{"operations": [NGOZI] * 1001}]}, "contributions"),
+        ({"push_id": "p", "mode": "lax", "contributions": []}, "mode"),
+        ({"push_id": "p", "contributions": [], "colour": "red"}, "colour"),
+    ],
+)
+async def test_a_push_that_is_none_is_refused_as_a_whole(tablet: Device, body: Any, field: str) -> None:
+    error = refused(await tablet.call("POST", "/v1/sync/push", body), 422, "INVALID_FIELDS", field)
+    assert field in fields_of(error)
+
+
+async def test_who_may_not_write_pushes_nothing_and_who_may_not_delete_keeps_the_rest(clinic: Clinic) -> None:
+    auditor = Device(clinic, await clinic.token_for(Role.AUDITOR, device="desk"))
+    refused(await auditor.sends([NGOZI]), 403, "FORBIDDEN")
+    assistant = Device(clinic, await clinic.token_for(Role.ASSISTANT, device="desk"))
+    results = await assistant.push(NGOZI, METFORMIN, delete("records", "metformin", 1))
+    assert statuses(results) == ["created", "created", "quarantined"]
+    assert results[2]["errors"][0]["code"] == "FORBIDDEN"
+
+
+# -- conflicts ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def both(tablet: Device, phone: Device) -> tuple[Device, Device]:
+    """Two devices that have the same, and go offline."""
+    await tablet.push(NGOZI, METFORMIN)
+    await tablet.pull()
+    await phone.pull()
+    return tablet, phone
+
+
+async def test_a_dose_that_was_changed_on_both_is_a_conflict_on_both_and_neither_is_lost(
+    both: tuple[Device, Device],
+) -> None:
+    tablet, phone = both
+    assert statuses(await tablet.push(update("records", "metformin", 1, dose=20))) == ["updated"]
+    [held] = await phone.push(update("records", "metformin", 1, dose=15))
+    assert (held["status"], held["severity"]) == ("conflict", "safety")
+    for device in both:
+        assert ("conflicts", held["conflict_id"]) in await device.pull()
+        assert device.data("records", "metformin")["dose"] == 20
+        assert device.data("records", "metformin")["conflict_id"] == held["conflict_id"]
+        [field] = [one for one in device.data("conflicts", held["conflict_id"])["fields"] if one["field"] == "dose"]
+        assert (field["base"], field["theirs"], field["mine"]) == (10, 20, 15)
+
+
+async def test_phone_and_address_by_two_people_are_merged_on_both(both: tuple[Device, Device]) -> None:
+    tablet, phone = both
+    assert statuses(await tablet.push(update("patients", "ngozi", 1, phone="0199"))) == ["updated"]
+    assert statuses(await phone.push(update("patients", "ngozi", 1, address={"city": "Brook"}))) == ["merged"]
+    for device in both:
+        await device.pull()
+        assert (device.data("patients", "ngozi")["phone"], device.data("patients", "ngozi")["address"]) == (
+            "0199",
+            {"city": "Brook"},
+        )
+
+
+async def test_dose_and_unit_by_two_people_are_one_value_and_a_conflict(both: tuple[Device, Device]) -> None:
+    tablet, phone = both
+    await tablet.push(update("records", "metformin", 1, dose=20))
+    assert statuses(await phone.push(update("records", "metformin", 1, dose_unit="g"))) == ["conflict"]
+
+
+async def test_the_same_value_twice_is_no_conflict(both: tuple[Device, Device]) -> None:
+    tablet, phone = both
+    await tablet.push(update("records", "metformin", 1, dose=20))
+    assert statuses(await phone.push(update("records", "metformin", 1, dose=20))) == ["updated"]
+    assert (await tablet.clinic.get("/v1/conflicts"))["items"] == []
+
+
+async def test_an_edit_survives_a_deletion_and_a_conflict_says_so(both: tuple[Device, Device]) -> None:
+    tablet, phone = both
+    await tablet.push(delete("records", "metformin", 1))
+    await phone.push(update("records", "metformin", 1, title="Metformin XR"))
+    await tablet.pull()
+    assert tablet.data("records", "metformin")["title"] == "Metformin XR"
+    assert [one for kind, one in tablet.has if kind == "conflicts"]
+
+
+async def test_a_deletion_of_what_was_edited_meanwhile_is_held_back(both: tuple[Device, Device]) -> None:
+    tablet, phone = both
+    await tablet.push(update("records", "metformin", 1, title="Metformin XR"))
+    assert statuses(await phone.push(delete("records", "metformin", 1))) == ["conflict"]
+    assert (await tablet.clinic.get("/v1/records/metformin"))["title"] == "Metformin XR"
+
+
+async def test_an_edit_of_a_record_that_was_signed_meanwhile_is_a_proposal(both: tuple[Device, Device]) -> None:
+    tablet, phone = both
+    await tablet.call("POST", "/v1/records/metformin/sign", {"base_version": 1})
+    assert statuses(await phone.push(update("records", "metformin", 1, title="Metformin XR"))) == ["conflict"]
+    assert (await tablet.clinic.get("/v1/records/metformin"))["title"] == "Metformin"
+
+
+async def test_a_devices_clock_decides_nothing(both: tuple[Device, Device]) -> None:
+    tablet, phone = both
+    late = {**update("patients", "ngozi", 1, phone="0100"), "client_time": "2099-01-01T00:00:00Z"}
+    await tablet.push(late)
+    await phone.push({**update("patients", "ngozi", 1, phone="0200"), "client_time": "1999-01-01T00:00:00Z"})
+    assert (await tablet.clinic.get("/v1/patients/ngozi"))["phone"] == "0200"
+
+
+async def test_a_strict_push_with_a_conflict_keeps_nothing_and_names_all(both: tuple[Device, Device]) -> None:
+    tablet, phone = both
+    await tablet.push(update("records", "metformin", 1, dose=20))
+    fine = {**METFORMIN, "id": "other"}
+    answer = await phone.sends([fine], [update("records", "metformin", 1, dose=15)], mode="strict")
+    error = refused(answer, 409, "PUSH_CONFLICT")
+    assert [one["id"] for one in error["context"]["conflicts"]] == ["metformin"]
+    refused(await phone.call("GET", "/v1/records/other"), 404, "NOT_FOUND")
+    assert (await tablet.clinic.get("/v1/conflicts"))["items"] == []
+    assert (await phone.sends([fine], mode="strict")).status_code == 200
+
+
+async def test_a_conflict_that_was_decided_reaches_both(both: tuple[Device, Device]) -> None:
+    tablet, phone = both
+    await tablet.push(update("records", "metformin", 1, dose=20))
+    [held] = await phone.push(update("records", "metformin", 1, dose=15))
+    head = (await tablet.clinic.get("/v1/records/metformin"))["version"]
+    body = {"head_version": head, "choices": {"dose": {"take": "mine"}}, "reason": "asked the pharmacy"}
+    assert (await tablet.call("POST", f"/v1/conflicts/{held['conflict_id']}/resolve", body)).status_code == 200
+    for device in both:
+        await device.pull()
+        assert device.data("records", "metformin")["dose"] == 15
+        assert "conflict_id" not in device.data("records", "metformin")
+        assert device.data("conflicts", held["conflict_id"])["state"] == "resolved"
+
+
+# -- quarantine ---------------------------------------------------------------------------------------------------
+
+WRONG = {**METFORMIN, "fields": {**METFORMIN["fields"], "dose": "ten"}}
+
+
+async def waiting(device: Device) -> list[dict[str, Any]]:
+    return (await device.clinic.get("/v1/sync/quarantine"))["items"]
+
+
+async def test_what_could_not_be_done_is_put_right_by_a_person_and_done(tablet: Device) -> None:
+    [_, refusal] = await tablet.push(NGOZI, WRONG)
+    [item] = await waiting(tablet)
+    assert (item["id"], item["operation"], item["device_id"]) == (refusal["quarantine_id"], WRONG, "tablet")
+    path = f"/v1/sync/quarantine/{item['id']}/release"
+    released = await tablet.clinic.call("POST", path, {"operation": METFORMIN})
+    assert statuses(released.json()["results"]) == ["created"]
+    assert await waiting(tablet) == []
+    assert (await tablet.clinic.get("/v1/records/metformin"))["dose"] == 10
+    refused(await tablet.clinic.call("POST", path, {"operation": METFORMIN}), 404, "NOT_FOUND")
+
+
+async def test_what_still_cannot_be_done_waits_anew(tablet: Device) -> None:
+    await tablet.push(NGOZI, WRONG)
+    [item] = await waiting(tablet)
+    released = await tablet.clinic.call("POST", f"/v1/sync/quarantine/{item['id']}/release", {})
+    assert statuses(released.json()["results"]) == ["quarantined"]
+    [again] = await waiting(tablet)
+    assert again["id"] == released.json()["results"][0]["quarantine_id"] != item["id"]
+
+
+async def test_what_waited_for_its_parent_is_done_as_it_was_sent(tablet: Device) -> None:
+    assert statuses(await tablet.push(METFORMIN)) == ["quarantined"]
+    await tablet.push(NGOZI)
+    [item] = await waiting(tablet)
+    released = await tablet.clinic.call("POST", f"/v1/sync/quarantine/{item['id']}/release", {})
+    assert statuses(released.json()["results"]) == ["created"]
+
+
+async def test_what_is_let_go_is_listed_no_more_and_the_trail_says_who_did(tablet: Device) -> None:
+    await tablet.push(NGOZI, WRONG)
+    [item] = await waiting(tablet)
+    path = f"/v1/sync/quarantine/{item['id']}/discard"
+    refused(await tablet.clinic.call("POST", path, {}), 422, "INVALID_FIELDS", "reason")
+    assert (await tablet.clinic.call("POST", path, {"reason": "entered by hand"})).status_code == 204
+    assert await waiting(tablet) == []
+    entries = (await tablet.clinic.get("/v1/audit"))["items"]
+    assert ("quarantines.discard", "entered by hand") in {(entry["action"], entry["reason"]) for entry in entries}
+
+
+async def test_nobody_sees_what_waits_in_another_practice(tablet: Device, new_clinic: NewClinic) -> None:
+    await tablet.push(NGOZI, WRONG)
+    [item] = await waiting(tablet)
+    elsewhere = await new_clinic()
+    assert (await elsewhere.get("/v1/sync/quarantine"))["items"] == []
+    refused(await elsewhere.call("POST", f"/v1/sync/quarantine/{item['id']}/release", {}), 404, "NOT_FOUND")
