@@ -40,6 +40,13 @@ def _claims(request: Request[Any, Any, Any]) -> dict[str, Any]:
     return claims
 
 
+SEQ = """UPDATE sync_heads SET seq = greatest(seq + 1, (extract(epoch FROM clock_timestamp()) * 1000)::bigint)
+WHERE practice_id = $1 RETURNING seq"""
+FEED = """INSERT INTO change_feed (practice_id, seq, rank, id, patient_id, version, wire)
+VALUES ($1, $2, 1, $3, $4, $5, $6) ON CONFLICT (practice_id, rank, id)
+DO UPDATE SET seq = excluded.seq, version = excluded.version, wire = excluded.wire"""
+
+
 @get("/v1/records/{record_id:str}")
 async def read(request: Request[Any, Any, Any], record_id: str) -> Response[bytes]:
     claims = _claims(request)
@@ -69,6 +76,8 @@ async def change(request: Request[Any, Any, Any], record_id: str, data: dict[str
             ENTRY, claims["prc"], str(uuid7()), now, claims["sub"], "owner", claims["sid"], claims["dev"],
             record_id, row["patient_id"], number, list(data),
         )  # fmt: skip
+        seq = await connection.fetchval(SEQ, claims["prc"])
+        await connection.execute(FEED, claims["prc"], seq, record_id, row["patient_id"], number, content.encode())
     return Response(content.encode(), media_type="application/json", headers={"ETag": f'"{number}"'})
 
 
