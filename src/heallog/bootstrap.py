@@ -6,9 +6,6 @@ import multiprocessing
 import os
 import signal
 import sys
-import threading
-import urllib.error
-import urllib.request
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
@@ -423,18 +420,7 @@ class House:
                     )
 
     def serve(self, url: str, host: str, port: int, workers: int | None, ready: str) -> None:
-        from granian import Granian
-
-        class Server(Granian):  # type: ignore[misc]
-            """Listens to the first signal only: `make` passes on what the terminal has sent to all already.
-
-            A second one that arrives while the first is handled would wait for a lock that the first holds.
-            """
-
-            def signal_handler_interrupt(self, *arguments: Any, **named: Any) -> None:
-                for number in (signal.SIGINT, signal.SIGTERM):
-                    signal.signal(number, signal.SIG_IGN)
-                super().signal_handler_interrupt(*arguments, **named)
+        from heallog.entrypoints.server import serve
 
         settings = self._read
         if settings.environment == "production":
@@ -442,33 +428,7 @@ class House:
         # The workers read their settings themselves; these they cannot know.
         os.environ["HEALLOG_DATABASE_URL"] = url
         os.environ["HEALLOG_SECRET_KEY"] = settings.keys()[0]
-        # A fresh interpreter per worker: forked ones would share this one's open sockets and threads.
-        multiprocessing.set_start_method("spawn", force=True)
-        address = f"http://{host}:{port}"
-        threading.Thread(target=_announce, args=(address, ready), daemon=True).start()
-        Server(
-            "heallog.bootstrap:app",
-            address=host,
-            port=port,
-            workers=workers or settings.workers,
-            interface="asgi",
-            loop="uvloop",
-            factory=True,
-            websockets=False,
-            log_level="warning",
-        ).serve()
-
-
-def _announce(address: str, ready: str) -> None:
-    """Say where the server is, once it answers and not before."""
-    pause = threading.Event()
-    for _ in range(600):
-        try:
-            with urllib.request.urlopen(f"{address}/health/ready", timeout=2):  # noqa: S310 - our own address
-                break
-        except (urllib.error.URLError, OSError):
-            pause.wait(0.05)
-    print(f"HealLog {__version__} answers at {address}  (try it at {address}/schema)\n\n{ready}", flush=True)
+        serve("heallog.bootstrap:app", host, port, workers or settings.workers, f"HealLog {__version__}", ready)
 
 
 def command_line() -> None:

@@ -13,7 +13,7 @@ from dependency_injector import providers
 
 from heallog import bootstrap, config
 from heallog.adapters.mail import MemoryMail
-from heallog.application.sync import Pulled, Sync
+from heallog.application.sync.pull import Pulled, Sync
 from heallog.domain.access import Actor, Role
 from heallog.domain.errors import InvalidCursor, ResyncRequired
 from heallog.domain.sync import Stream

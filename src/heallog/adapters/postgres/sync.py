@@ -10,7 +10,6 @@ from sqlalchemy import (
     Integer,
     LargeBinary,
     PrimaryKeyConstraint,
-    SmallInteger,
     Table,
     Text,
     UniqueConstraint,
@@ -52,7 +51,7 @@ change_feed = Table(
     metadata,
     identifier("practice_id"),
     Column("seq", BigInteger, nullable=False),
-    Column("rank", SmallInteger, nullable=False),
+    Column("rank", Integer, nullable=False),
     identifier("id"),
     identifier("patient_id"),
     Column("version", Integer, nullable=False),
@@ -90,7 +89,7 @@ quarantine = Table(
 )
 
 _GIVEN: dict[str, Any] = {
-    "ranks": SmallInteger(),
+    "ranks": Integer(),
     "ids": ID,
     "patients": ID,
     "versions": Integer(),
@@ -141,7 +140,7 @@ def _page() -> Statement:
     practice = bindparam("practice", type_=ID)
     head = select(sync_heads.c.seq, sync_heads.c.epoch).where(sync_heads.c.practice_id == practice).cte("head")
     until = func.coalesce(bindparam("until", type_=BigInteger), head.c.seq)
-    place = tuple_(bindparam("seq", type_=BigInteger), bindparam("rank", type_=SmallInteger), bindparam("id", type_=ID))
+    place = tuple_(bindparam("seq", type_=BigInteger), bindparam("rank", type_=Integer), bindparam("id", type_=ID))
     order = (change_feed.c.seq, change_feed.c.rank, change_feed.c.id)
     found = (
         select(
@@ -152,7 +151,7 @@ def _page() -> Statement:
             change_feed.c.practice_id == practice,
             tuple_(*order) > place,
             change_feed.c.seq <= select(until).select_from(head).scalar_subquery(),
-            change_feed.c.rank == any_(bindparam("ranks", type_=ARRAY(SmallInteger))),
+            change_feed.c.rank == any_(bindparam("ranks", type_=ARRAY(Integer))),
         )
         .order_by(*order)
         # One more than is shown: it says whether there is more.

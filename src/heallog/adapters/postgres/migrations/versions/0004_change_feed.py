@@ -33,7 +33,7 @@ def upgrade() -> None:
         "change_feed",
         _id("practice_id"),
         sa.Column("seq", sa.BigInteger(), nullable=False),
-        sa.Column("rank", sa.SmallInteger(), nullable=False),
+        sa.Column("rank", sa.Integer(), nullable=False),
         _id("id"),
         _id("patient_id"),
         sa.Column("version", sa.Integer(), nullable=False),
