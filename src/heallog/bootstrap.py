@@ -58,6 +58,7 @@ from heallog.application.records import Records
 from heallog.application.sessions import Sessions
 from heallog.application.sync.pull import Sync
 from heallog.application.sync.push import Pushes
+from heallog.application.sync.watermelon import Watermelon
 from heallog.application.trail import Books
 from heallog.domain.tries import Allowance
 from heallog.entrypoints.cli import create_cli
@@ -201,9 +202,14 @@ class Container(containers.DeclarativeContainer):
     conflicts = providers.Singleton(Conflicts, uow.provider, conflict_reads, version_reads, books, clock, ids)
     policies = providers.Singleton(Policies, uow.provider, books, clock, ids)
     imports = providers.Singleton(Imports, uow.provider, books, clock, ids)
-    feed_reads = providers.Singleton(sync.FeedReads, database)
+    feed_reads = providers.Singleton(
+        sync.FeedReads, database, database.provided.snapshot, settings.provided.database_connections
+    )
     sync = providers.Singleton(Sync, feed_reads, books, clock, keys=providers.Singleton(_keys, settings, "sync cursor"))
     pushes = providers.Singleton(Pushes, uow.provider, patient_reads, record_reads, version_reads, books, clock, ids)
+    watermelon_sync = providers.Singleton(
+        Watermelon, uow.provider, feed_reads, pushes, conflicts, conflict_reads, books, clock, ids
+    )
     audit_reads = providers.Singleton(postgres_audit.AuditReads, database)
     evidence = providers.Factory(seals.evidence, database)
     sealing = providers.Singleton(seals.PostgresSealing, database)
@@ -234,6 +240,7 @@ SERVED = (
     "imports",
     "sync",
     "pushes",
+    "watermelon_sync",
     "audit",
     "fhir_bundle",
     "is_ready",

@@ -77,7 +77,7 @@ class PostgresUnitOfWork:
         self.sessions = SessionRepository(transaction)
         self.codes = CodeRepository(transaction)
         self.tries = TriesRepository(transaction)
-        self.sync = sync.SyncRepository(transaction)
+        self.sync = sync.SyncRepository(transaction, feed)
         self.conflicts = ConflictRepository(transaction, feed)
         self.policies = PolicyRepository(transaction)
         return self
