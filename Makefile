@@ -6,16 +6,23 @@ BIN := $(VENV)/bin
 FILES := src tests benchmarks
 
 .DEFAULT_GOAL := help
-.PHONY: help run test soak lint bench lock
+.PHONY: help run test test-clients soak lint bench lock
 
 help: ## What can be made
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
 run: $(VENV)/.run ## Start HealLog with a demo practice; on an embedded PostgreSQL where none is configured
 	@exec $(BIN)/heallog serve --demo
 
 test: $(VENV)/.dev lint ## Lint, types, import contracts, and every test
 	$(BIN)/pytest -n 2 --dist loadfile
+
+test-clients: $(VENV)/.run tests/clients/node_modules/.done ## The real WatermelonDB against a running HealLog (needs Node 20)
+	cd tests/clients && HEALLOG_PYTHON=$(abspath $(BIN)/python) npm test
+
+tests/clients/node_modules/.done: tests/clients/package-lock.json
+	cd tests/clients && npm ci --no-audit --no-fund --prefer-offline
+	@touch $@
 
 soak: $(VENV)/.dev ## The laws of merging, with 20,000 examples each
 	HEALLOG_HYPOTHESIS=soak $(BIN)/pytest -n 2 tests/unit/domain

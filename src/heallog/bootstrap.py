@@ -31,7 +31,7 @@ from heallog.adapters.memory import versions as memory_versions
 from heallog.adapters.memory.store import Store
 from heallog.adapters.memory.unit_of_work import MemoryUnitOfWork
 from heallog.adapters.postgres import audit as postgres_audit
-from heallog.adapters.postgres import conflicts, migrations, patients, records, seals, sessions, sync, versions
+from heallog.adapters.postgres import conflicts, feed, migrations, patients, records, seals, sessions, versions
 from heallog.adapters.postgres.database import Database
 from heallog.adapters.postgres.ledger import ledger
 from heallog.adapters.postgres.refeed import refeed
@@ -56,6 +56,7 @@ from heallog.application.sessions import Sessions
 from heallog.application.sync.pull import Sync
 from heallog.application.sync.push import Pushes
 from heallog.application.sync.quarantine import Quarantine
+from heallog.application.sync.watermelon import Watermelon
 from heallog.application.trail import Books
 from heallog.domain.tries import Allowance
 from heallog.entrypoints.cli import create_cli
@@ -209,10 +210,15 @@ class Container(containers.DeclarativeContainer):
     conflicts = providers.Singleton(Conflicts, uow.provider, conflict_reads, version_reads, books, clock, ids)
     policies = providers.Singleton(Policies, uow.provider, books, clock, ids)
     imports = providers.Singleton(Imports, uow.provider, books, clock, ids)
-    feed_reads = providers.Singleton(sync.FeedReads, database)
+    feed_reads = providers.Singleton(
+        feed.FeedReads, database, database.provided.snapshot, settings.provided.database_connections
+    )
     sync = providers.Singleton(Sync, feed_reads, books, clock, keys=providers.Singleton(_keys, settings, "sync cursor"))
     pushes = providers.Singleton(Pushes, uow.provider, patient_reads, record_reads, version_reads, books, clock, ids)
     quarantine = providers.Singleton(Quarantine, uow.provider, pushes, books, clock, ids)
+    watermelon_sync = providers.Singleton(
+        Watermelon, uow.provider, feed_reads, pushes, conflicts, conflict_reads, books, clock, ids
+    )
     audit_reads = providers.Singleton(postgres_audit.AuditReads, database)
     evidence = providers.Factory(seals.evidence, database)
     sealing = providers.Singleton(seals.PostgresSealing, database)
@@ -244,6 +250,7 @@ SERVED = (
     "sync",
     "pushes",
     "quarantine",
+    "watermelon_sync",
     "audit",
     "fhir_bundle",
     "is_ready",

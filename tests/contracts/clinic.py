@@ -22,11 +22,11 @@ from heallog.adapters.postgres import seals
 from heallog.adapters.postgres.audit import AuditReads as PostgresAuditReads
 from heallog.adapters.postgres.conflicts import ConflictReads as PostgresConflictReads
 from heallog.adapters.postgres.database import Database
+from heallog.adapters.postgres.feed import FeedReads as PostgresFeedReads
 from heallog.adapters.postgres.ledger import ledger as postgres_ledger
 from heallog.adapters.postgres.patients import PatientReads as PostgresPatientReads
 from heallog.adapters.postgres.records import RecordReads as PostgresRecordReads
 from heallog.adapters.postgres.sessions import SessionReads as PostgresSessionReads
-from heallog.adapters.postgres.sync import FeedReads as PostgresFeedReads
 from heallog.adapters.postgres.trail import PostgresTrail
 from heallog.adapters.postgres.unit_of_work import PostgresUnitOfWork
 from heallog.adapters.postgres.versions import VersionReads as PostgresVersionReads

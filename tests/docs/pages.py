@@ -4,7 +4,7 @@ A page is Markdown with fenced blocks. These are run, from the top to the bottom
 
     ```http             a request (`POST /v1/patients`, headers, an empty line, JSON), and after it, in a block of its
                         own, the answer (`HTTP/1.1 201 Created`, the headers that matter, an empty line, JSON)
-    ```json name.json   a file, written under this name; ```python name.py likewise
+    ```json name.json   a file, written under this name; ```python name.py and ```js name.js likewise
     ```console          commands after `$ `, each with everything that it prints
     ```mail             a letter that the running server has printed since the last one; others may come before it
     ```sql name         run by the database server's administrator, in this database
@@ -205,7 +205,7 @@ class Reader:
         elif block.language == "json" and block.name:
             json.loads(block.text)
             (self.folder / block.name).write_text(block.text + "\n", encoding="utf-8")
-        elif block.language == "python" and block.name:
+        elif block.language in ("js", "python") and block.name:
             (self.folder / block.name).write_text(block.text + "\n", encoding="utf-8")
         elif block.language == "mail":
             await self._receive(block.text.splitlines())

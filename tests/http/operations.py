@@ -231,6 +231,9 @@ OPERATIONS = {
     "patientAccessLog": Operation("GET", f"{P}/access-log", Permission.READ_ACCESS_LOG, patient()),
     "pull": Operation("GET", "/v1/sync/pull", Permission.READ_PATIENTS),
     "push": Operation("POST", "/v1/sync/push", Permission.WRITE_RECORDS),
+    "pullWatermelon": Operation("GET", "/v1/sync/watermelon", Permission.READ_PATIENTS),
+    "pushWatermelon": Operation("POST", "/v1/sync/watermelon", Permission.WRITE_RECORDS),
+    "watermelonSchema": Operation("GET", "/v1/sync/watermelon/schema", None),
     "listQuarantine": Operation("GET", "/v1/sync/quarantine", Permission.READ_CONFLICTS),
     "releaseQuarantined": Operation(
         "POST", "/v1/sync/quarantine/{quarantine_id}/release", Permission.RESOLVE_CONFLICTS, quarantined

@@ -17,12 +17,13 @@ SILENT = {
     "getPolicies": "rules, of no patient",
     "policyHistory": "rules, of no patient",
     "getPractice": "of no patient",
+    "watermelonSchema": "of no patient",
     "listMembers": "of no patient",
     "listEmergencies": "of no patient, and each is an entry itself",
 }
 """What shows nothing of a patient and changes nothing, and leaves nothing when it is done."""
 
-BEGIN = {"importFhir": 2, "changePassword": 2, "push": 2, "releaseQuarantined": 2}
+BEGIN = {"importFhir": 2, "changePassword": 2, "push": 2, "releaseQuarantined": 2, "pushWatermelon": 2}
 """An import tells that it begins, and then of each version; so does a push; a new password begins a session, too."""
 
 

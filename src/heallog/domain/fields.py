@@ -43,6 +43,28 @@ def canonical(value: object) -> bytes:
 _CANONICAL = json.JSONEncoder(ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":"))
 
 
+def as_came(value: object) -> bytes:
+    """Any value that `decode` gave, as bytes of JSON, also where no field would take it: it can be kept and shown.
+
+    Half a surrogate pair is escaped; a number that is none is written as its name. Raises `MalformedJson`.
+    """
+    try:
+        return _AS_CAME.encode(_named(value)).encode()
+    except RecursionError:
+        raise MalformedJson("nested too deep") from None
+
+
+_AS_CAME = json.JSONEncoder(allow_nan=False, sort_keys=True, separators=(",", ":"))
+
+
+def _named(value: object) -> object:
+    if isinstance(value, dict):
+        return {name: _named(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_named(item) for item in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def same(one: object, other: object) -> bool:
     """Whether two JSON values are the same value (`1` and `true` are not)."""
     if isinstance(one, str) or isinstance(other, str):

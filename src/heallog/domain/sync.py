@@ -10,12 +10,13 @@ import json
 import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
 from heallog.domain.access import Actor
+from heallog.domain.audit import Written
 from heallog.domain.conflicts import Conflict
 from heallog.domain.conflicts import document as conflict_document
 from heallog.domain.errors import InvalidCursor, ResyncRequired
@@ -49,18 +50,54 @@ class Item:
     wire: bytes
 
 
+@dataclass(slots=True)
+class _Told:
+    """What one practice's devices are told: items, what comes again as it is, and the contributions behind it."""
+
+    items: dict[tuple[Stream, str], Item] = field(default_factory=dict)
+    again: set[tuple[Stream, str]] = field(default_factory=set)
+    contributions: set[str] = field(default_factory=set)
+
+
 class Feed:
     """What a unit of work has to tell devices when it commits: of each thing its latest change."""
 
     def __init__(self) -> None:
-        self._told: dict[str, dict[tuple[Stream, str], Item]] = {}
+        self._told: dict[str, _Told] = {}
 
     def tell(self, practice_id: str, items: Iterable[Item]) -> None:
-        self._told.setdefault(practice_id, {}).update({(item.stream, item.id): item for item in items})
+        self._of(practice_id).items.update({(item.stream, item.id): item for item in items})
+
+    def wrote(self, written: Iterable[Written]) -> None:
+        """Heads that moved, with the contributions that moved them."""
+        for item in written:
+            told, moved = self._of(item.head.practice_id), of_head(item.head)
+            told.items[moved.stream, moved.id] = moved
+            told.contributions.update(version.contribution_id for version in item.versions)
+
+    def again(self, practice_id: str, keys: Iterable[tuple[Stream, str]]) -> None:
+        """Things that did not change, and shall come as if they had."""
+        self._of(practice_id).again.update(keys)
 
     def told(self) -> list[tuple[str, list[Item]]]:
         """By practice, in one order always."""
-        return [(practice_id, list(items.values())) for practice_id, items in sorted(self._told.items())]
+        return [(practice_id, list(told.items.values())) for practice_id, told in sorted(self._told.items(), key=_name)]
+
+    def repeated(self, practice_id: str) -> list[tuple[Stream, str]]:
+        """What comes again, and is not told anew anyway."""
+        told = self._of(practice_id)
+        return sorted(told.again - told.items.keys())
+
+    def contributions(self, practice_id: str) -> list[str]:
+        """The ids of what a practice is told of."""
+        return sorted(self._of(practice_id).contributions)
+
+    def _of(self, practice_id: str) -> _Told:
+        return self._told.setdefault(practice_id, _Told())
+
+
+def _name(told: tuple[str, _Told]) -> str:
+    return told[0]
 
 
 def of_head(head: Head) -> Item:

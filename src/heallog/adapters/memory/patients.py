@@ -11,7 +11,7 @@ from heallog.adapters.memory.store import ConstraintViolated, Overlay, PatientRo
 from heallog.domain.audit import Written
 from heallog.domain.fields import decode
 from heallog.domain.patients import Query, search_key
-from heallog.domain.sync import Feed, of_head
+from heallog.domain.sync import Feed
 from heallog.domain.versions import Head
 
 
@@ -39,8 +39,7 @@ class PatientRepository:
 
     async def append(self, written: Sequence[Written]) -> None:
         versions.append(self._tables, self._tables.patients, written, _row, self._check_new)
-        if written:
-            self._feed.tell(written[0].head.practice_id, [of_head(item.head) for item in written])
+        self._feed.wrote(written)
 
     def _check_new(self, head: Head) -> None:
         if head.practice_id not in self._tables.practices:

@@ -11,7 +11,7 @@ from heallog.domain.audit import Written
 from heallog.domain.errors import NotFound
 from heallog.domain.fields import decode
 from heallog.domain.records import started_at
-from heallog.domain.sync import Feed, of_head
+from heallog.domain.sync import Feed
 from heallog.domain.versions import Head
 
 
@@ -37,8 +37,7 @@ class RecordRepository:
 
     async def append(self, written: Sequence[Written]) -> None:
         versions.append(self._tables, self._tables.records, written, _row, self._check_new)
-        if written:
-            self._feed.tell(written[0].head.practice_id, [of_head(item.head) for item in written])
+        self._feed.wrote(written)
 
     def _check_new(self, head: Head) -> None:
         if (head.practice_id, head.patient_id) not in self._tables.patients:

@@ -93,6 +93,10 @@ class Tables:
     pushes: MutableMapping[tuple[str, str, str], Pushed] = field(default_factory=dict)
     """By practice, device and id."""
     quarantine: MutableMapping[InPractice, Quarantined] = field(default_factory=dict)
+    contributions: MutableMapping[InPractice, int] = field(default_factory=dict)
+    """The `seq` of each."""
+    pulls: MutableMapping[InPractice, dict[int, int]] = field(default_factory=dict)
+    """Of each practice and device: from where to where it pulled, by the end."""
     sync_heads: MutableMapping[str, tuple[int, str]] = field(default_factory=dict)
     """The latest `seq` of each practice, and its epoch."""
 

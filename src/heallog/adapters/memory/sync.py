@@ -1,15 +1,20 @@
 """The change feed in memory."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import replace
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from heallog.adapters.memory.store import ConstraintViolated, Overlay, Tables
-from heallog.application.ports.sync import Page
-from heallog.domain.fields import canonical, decode
+from heallog.application.ports import sync as ports
+from heallog.application.ports.sync import Page, Standing
+from heallog.domain import watermelon
+from heallog.domain.fields import as_came, decode
 from heallog.domain.pushes import Pushed, Quarantined
-from heallog.domain.sync import Feed, Place
+from heallog.domain.sync import Feed, Place, Stream
+from heallog.domain.versions import Collection
 
 
 def write(tables: Overlay, feed: Feed) -> None:
@@ -18,15 +23,52 @@ def write(tables: Overlay, feed: Feed) -> None:
         last, epoch = tables.sync_heads[practice_id]
         seq = max(last + 1, int(time.time() * 1000))
         tables.sync_heads[practice_id] = seq, epoch
+        for stream, thing_id in feed.repeated(practice_id):
+            if (known := tables.feed.get((practice_id, stream, thing_id))) is not None:
+                tables.feed[practice_id, stream, thing_id] = seq, known[1]
         for item in items:
             tables.feed[practice_id, item.stream, item.id] = seq, item
+        for contribution_id in feed.contributions(practice_id):
+            tables.contributions[practice_id, contribution_id] = seq
 
 
 class SyncRepository:
-    """Pushes and what was quarantined of them, inside a unit of work."""
+    """Pushes, what was quarantined of them, and pulls, inside a unit of work."""
 
-    def __init__(self, tables: Overlay) -> None:
+    def __init__(self, tables: Overlay, feed: Feed) -> None:
         self._tables = tables
+        self._feed = feed
+
+    def again(self, practice_id: str, keys: Iterable[tuple[Stream, str]]) -> None:
+        self._feed.again(practice_id, keys)
+
+    async def pulled(self, practice_id: str, device_id: str, lo: int, hi: int, at: datetime) -> None:  # noqa: ARG002
+        with self._tables.writing():
+            known = self._tables.pulls.get((practice_id, device_id), {})
+            kept = {end: start for end, start in known.items() if end >= lo}
+            self._tables.pulls[practice_id, device_id] = {**kept, hi: lo}
+
+    async def window(self, practice_id: str, device_id: str, hi: int) -> int | None:
+        return self._tables.pulls.get((practice_id, device_id), {}).get(hi)
+
+    async def standing(
+        self, practice_id: str, device_id: str, things: Sequence[tuple[Collection, str]], lo: int, hi: int
+    ) -> dict[tuple[Collection, str], Standing]:
+        found = {}
+        for collection, thing_id in things:
+            versions = self._tables.versions.get((practice_id, collection, thing_id), ())
+            trunk = [
+                (version.number, self._tables.contributions.get((practice_id, version.contribution_id), 0))
+                for version in versions
+                if not version.branch
+            ]
+            if versions:
+                before, after = (
+                    max((number for number, seq in trunk if seq <= most), default=None) for most in (lo, hi)
+                )
+                own = versions[0].number == 1 and versions[0].device_id == device_id
+                found[collection, thing_id] = Standing(before, after, own)
+        return found
 
     async def pushed(self, practice_id: str, device_id: str, push_id: str) -> Pushed | None:
         return self._tables.pushes.get((practice_id, device_id, push_id))
@@ -41,7 +83,7 @@ class SyncRepository:
     async def quarantine(self, items: Sequence[Quarantined]) -> None:
         with self._tables.writing():
             for item in items:
-                copied = decode(canonical(item.operation))
+                copied = decode(as_came(item.operation))
                 self._tables.quarantine[item.practice_id, item.id] = replace(item, operation=copied)
 
     async def quarantined(self, practice_id: str, after: str | None, limit: int) -> Sequence[Quarantined]:
@@ -68,6 +110,14 @@ class FeedReads:
     def __init__(self, tables: Tables) -> None:
         self._tables = tables
 
+    @asynccontextmanager
+    async def still(self) -> AsyncIterator[ports.FeedReads]:
+        kept = Tables(feed=dict(self._tables.feed), sync_heads=dict(self._tables.sync_heads))
+        yield FeedReads(kept)
+
+    async def rows(self, practice_id: str, streams: Sequence[str], after: Place, until: int | None, limit: int) -> Page:
+        return await self.page(practice_id, streams, after, until, limit)
+
     async def page(self, practice_id: str, streams: Sequence[str], after: Place, until: int | None, limit: int) -> Page:
         head, epoch = self._tables.sync_heads[practice_id]
         until = head if until is None else until
@@ -90,6 +140,9 @@ class FeedReads:
             shown[-1][0] if shown else None,
             len(found) > limit,
             tuple(dict.fromkeys(item.patient_id for _, item in shown)),
+            tuple(
+                b",".join(watermelon.row_of(item) for _, item in shown if item.stream is stream) for stream in Stream
+            ),
         )
 
 
@@ -98,6 +151,5 @@ def _order(place: Place) -> tuple[int, int, str]:
 
 
 if TYPE_CHECKING:
-    from heallog.application.ports import sync as ports
-
     _: type[ports.FeedReads] = FeedReads
+    __: type[ports.SyncRepository] = SyncRepository

@@ -58,7 +58,7 @@ class MemoryUnitOfWork:
         self.sessions = SessionRepository(tables)
         self.codes = CodeRepository(tables)
         self.tries = TriesRepository(tables)
-        self.sync = sync.SyncRepository(tables)
+        self.sync = sync.SyncRepository(tables, feed)
         self.conflicts = ConflictRepository(tables, feed)
         self.policies = PolicyRepository(tables)
         return self

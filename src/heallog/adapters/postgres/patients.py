@@ -38,7 +38,7 @@ from heallog.adapters.postgres.versions import (
 from heallog.domain.audit import Written
 from heallog.domain.fields import decode
 from heallog.domain.patients import Query, search_key
-from heallog.domain.sync import Feed, of_head
+from heallog.domain.sync import Feed
 from heallog.domain.versions import Collection, Head
 
 patients = Table(
@@ -166,8 +166,7 @@ class PatientRepository:
 
     async def append(self, written: Sequence[Written]) -> None:
         await APPEND(self._executor, written)
-        if written:
-            self._feed.tell(written[0].head.practice_id, [of_head(item.head) for item in written])
+        self._feed.wrote(written)
 
 
 class PatientReads:

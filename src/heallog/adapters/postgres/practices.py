@@ -27,7 +27,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import insert as upsert
 
-from heallog.adapters.postgres import sync
+from heallog.adapters.postgres import feed
 from heallog.adapters.postgres.accounts import accounts
 from heallog.adapters.postgres.database import Executor, Row, Statement
 from heallog.adapters.postgres.schema import ID, TIME, identifier, metadata, moment
@@ -245,7 +245,7 @@ class PracticeRepository:
 
     async def add(self, practice: Practice) -> None:
         await self._executor.fetch(ADD, **_arguments(practices, practice))
-        await self._executor.fetch(sync.BEGIN, practice=practice.id)
+        await self._executor.fetch(feed.BEGIN, practice=practice.id)
 
     async def put(self, practice: Practice) -> None:
         await self._executor.fetch(PUT, **_arguments(practices, practice))

@@ -33,7 +33,7 @@ from heallog.application.ports.records import RecordFilter
 from heallog.domain.audit import Written
 from heallog.domain.fields import decode
 from heallog.domain.records import started_at
-from heallog.domain.sync import Feed, of_head
+from heallog.domain.sync import Feed
 from heallog.domain.versions import Collection, Head
 
 records = Table(
@@ -129,8 +129,7 @@ class RecordRepository:
 
     async def append(self, written: Sequence[Written]) -> None:
         await APPEND(self._executor, written)
-        if written:
-            self._feed.tell(written[0].head.practice_id, [of_head(item.head) for item in written])
+        self._feed.wrote(written)
 
 
 class RecordReads:

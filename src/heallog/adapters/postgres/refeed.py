@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 
 from sqlalchemy import bindparam, select
 
-from heallog.adapters.postgres import sync
+from heallog.adapters.postgres import feed as table
 from heallog.adapters.postgres.conflicts import conflict_of, conflicts
 from heallog.adapters.postgres.database import Database, Statement, Transaction
 from heallog.adapters.postgres.ledger import PostgresLedger
@@ -15,11 +15,11 @@ from heallog.domain.versions import Collection
 BATCH = 1_000
 
 EMPTY = Statement(
-    select(sync.sync_heads.c.practice_id).where(sync.sync_heads.c.seq == 0).order_by(sync.sync_heads.c.practice_id)
+    select(table.sync_heads.c.practice_id).where(table.sync_heads.c.seq == 0).order_by(table.sync_heads.c.practice_id)
 )
 LOCK = Statement(
-    select(sync.sync_heads.c.seq)
-    .where(sync.sync_heads.c.practice_id == bindparam("practice", type_=ID), sync.sync_heads.c.seq == 0)
+    select(table.sync_heads.c.seq)
+    .where(table.sync_heads.c.practice_id == bindparam("practice", type_=ID), table.sync_heads.c.seq == 0)
     .with_for_update()
 )
 CONFLICTS = Statement(
@@ -46,9 +46,9 @@ async def _fill(transaction: Transaction, practice_id: str) -> None:
         feed.tell(practice_id, [item])
         told += 1
         if told % BATCH == 0:
-            await sync.write(transaction, feed)
+            await table.write(transaction, feed)
             feed = Feed()
-    await sync.write(transaction, feed)
+    await table.write(transaction, feed)
 
 
 async def _items(transaction: Transaction, practice_id: str) -> AsyncIterator[Item]:

@@ -8,7 +8,7 @@ from typing import Self
 import asyncpg
 from sqlalchemy import BigInteger, Text, bindparam, func, select
 
-from heallog.adapters.postgres import audit, sync
+from heallog.adapters.postgres import audit, feed, sync
 from heallog.adapters.postgres.accounts import AccountRepository
 from heallog.adapters.postgres.codes import CodeRepository
 from heallog.adapters.postgres.conflicts import ConflictRepository
@@ -69,17 +69,17 @@ class PostgresUnitOfWork:
             await self._stack.aclose()
             raise
         self._open = True
-        feed = self._feed
-        self.patients = PatientRepository(transaction, feed)
-        self.records = RecordRepository(transaction, feed)
+        told = self._feed
+        self.patients = PatientRepository(transaction, told)
+        self.records = RecordRepository(transaction, told)
         self.versions = VersionReads(transaction)
         self.accounts = AccountRepository(transaction)
         self.practices = PracticeRepository(transaction)
         self.sessions = SessionRepository(transaction)
         self.codes = CodeRepository(transaction)
         self.tries = TriesRepository(transaction)
-        self.sync = sync.SyncRepository(transaction)
-        self.conflicts = ConflictRepository(transaction, feed)
+        self.sync = sync.SyncRepository(transaction, told)
+        self.conflicts = ConflictRepository(transaction, told)
         self.policies = PolicyRepository(transaction)
         return self
 
@@ -116,7 +116,7 @@ class PostgresUnitOfWork:
             raise RuntimeError("the unit of work has ended")
         # The last lock: from here to the commit nothing else happens that takes time.
         try:
-            await sync.write(self._current, self._feed)
+            await feed.write(self._current, self._feed)
         except asyncpg.InFailedSQLTransactionError:
             raise RuntimeError("something in this unit of work has failed: nothing was kept") from None
         await self._current.run("COMMIT")

@@ -242,12 +242,21 @@ class Append:
         write_versions = insert(versions).from_select(list(version), select(*version.values())).cte("write_versions")
         write_entries = insert(audit_entries).from_select(list(entry), select(*entry.values())).cte("write_entries")
         begin = insert(heads).from_select(list(head), select(*head.values()).where(born)).returning(heads.c.id)
+        known = heads.alias("known")
+        place = (
+            select(literal_column("known.ctid"))
+            .select_from(known)
+            .where(known.c.practice_id == shared["practice_id"], known.c.id == moved.c.id)
+            .correlate(moved)
+            .scalar_subquery()
+        )
         move = (
             update(heads)
             .values({name: moved_to(name) for name in head if name not in fixed})
             .where(
                 heads.c.practice_id == shared["practice_id"],
-                heads.c.id == moved.c.id,
+                # One after the other by its key, whatever the planner believes of how many there are.
+                literal_column(f"{heads.name}.ctid") == place,
                 heads.c.last == moved.c.before,
             )
             .returning(heads.c.id)

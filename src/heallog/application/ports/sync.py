@@ -1,11 +1,14 @@
 """Where the change feed is read. It is written by units of work as they commit."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Protocol
 
 from heallog.domain.pushes import Pushed, Quarantined
-from heallog.domain.sync import Place
+from heallog.domain.sync import Place, Stream
+from heallog.domain.versions import Collection
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,10 +27,38 @@ class Page:
     last: Place | None
     more: bool
     patients: Sequence[str]
+    rows: Sequence[bytes] = ()
+    """The same as rows of WatermelonDB, joined by commas: of each stream, in the order of their ranks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where a thing stood when a device began and ended a pull: the head's version, or None where there was none.
+
+    `own`: the device itself made it.
+    """
+
+    before: int | None
+    after: int | None
+    own: bool
 
 
 class SyncRepository(Protocol):
-    """Pushes and what was quarantined of them, inside a unit of work."""
+    """Pushes, what was quarantined of them, and pulls, inside a unit of work."""
+
+    def again(self, practice_id: str, keys: Iterable[tuple[Stream, str]]) -> None:
+        """Let things come again at the next pull, though they did not change."""
+
+    async def pulled(self, practice_id: str, device_id: str, lo: int, hi: int, at: datetime) -> None:
+        """Keep that a device, which had everything up to `lo`, was sent everything up to `hi`."""
+
+    async def window(self, practice_id: str, device_id: str, hi: int) -> int | None:
+        """What the device had before it pulled up to `hi`, the last time that it did."""
+
+    async def standing(
+        self, practice_id: str, device_id: str, things: Sequence[tuple[Collection, str]], lo: int, hi: int
+    ) -> dict[tuple[Collection, str], Standing]:
+        """Of things that exist, where they stood at two places of the feed."""
 
     async def pushed(self, practice_id: str, device_id: str, push_id: str) -> Pushed | None: ...
 
@@ -48,3 +79,9 @@ class SyncRepository(Protocol):
 class FeedReads(Protocol):
     async def page(self, practice_id: str, streams: Sequence[str], after: Place, until: int | None, limit: int) -> Page:
         """Items after a place, in order, up to `until` (None: the head of this moment). One snapshot."""
+
+    async def rows(self, practice_id: str, streams: Sequence[str], after: Place, until: int | None, limit: int) -> Page:
+        """The same, with the items as rows."""
+
+    def still(self) -> "AbstractAsyncContextManager[FeedReads]":
+        """The same reads, all of them at one moment."""

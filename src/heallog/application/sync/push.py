@@ -1,7 +1,7 @@
 """Use cases of sync: push what was done without a network."""
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, cast
@@ -19,8 +19,9 @@ from heallog.application.versions import Why
 from heallog.domain.access import Actor, Permission, authorise
 from heallog.domain.audit import noted
 from heallog.domain.errors import DomainError, HeldBack, InvalidFields, PushConflict, Unavailable
-from heallog.domain.fields import canonical
+from heallog.domain.fields import as_came, canonical
 from heallog.domain.pushes import MERGE, Operation, Outcome, Push, Quarantined, Status, pushed, unlike
+from heallog.domain.sync import Stream
 from heallog.domain.versions import Collection, Head, Seen
 
 
@@ -52,13 +53,15 @@ class Pushes:
         self._ids = ids
 
     @audited("sync.push")
-    async def push(self, actor: Actor, push: Push) -> bytes:
+    async def push(self, actor: Actor, push: Push, again: Sequence[tuple[Stream, str]] = ()) -> bytes:
         """The answer, as JSON bytes: of each operation what became of it. The same push again gets the same answer.
+
+        What is in `again` comes at the next pull, whatever became of it.
 
         Raises `InvalidFields` where the id of a push stands for another one, `PushConflict` in the mode `strict`.
         """
         authorise(actor, Permission.WRITE_RECORDS)
-        digest = hashlib.sha256(canonical(push.as_sent)).digest()
+        digest = hashlib.sha256(as_came(push.as_sent)).digest()
         async with self._uow() as uow:
             await uow.exclusive(actor.practice_id, f"push/{actor.device_id}")
             known = await uow.sync.pushed(actor.practice_id, actor.device_id, push.id)
@@ -79,6 +82,7 @@ class Pushes:
             if quarantined:
                 await uow.sync.quarantine(quarantined)
             answer = canonical({"push_id": push.id, "results": [one.as_dict() for one in outcomes]})
+            uow.sync.again(actor.practice_id, again)
             await uow.sync.keep(pushed(actor, push.id, now, digest, answer))
             await uow.audit([noted(self._ids(), now, actor, "sync.push", thing_id=push.id)])
             await uow.commit()
@@ -163,11 +167,7 @@ def _wanted(operation: Operation) -> Wanted:
 
 
 def _refused(operation: Operation, error: DomainError | None, quarantine_id: str) -> Outcome:
-    errors = [{"field": "", "code": "CONTRIBUTION", "message": "something it belongs with was refused"}]
-    if isinstance(error, InvalidFields):
-        errors = [one.as_dict() for one in error.errors]
-    elif error is not None:
-        errors = [{"field": error.field or "", "code": error.code, "message": error.message}]
+    mate = ({"field": "", "code": "CONTRIBUTION", "message": "something it belongs with was refused"},)
     return Outcome(
         operation.index,
         Status.QUARANTINED,
@@ -175,8 +175,15 @@ def _refused(operation: Operation, error: DomainError | None, quarantine_id: str
         operation.id,
         None,
         quarantine_id=quarantine_id,
-        errors=tuple(errors),
+        errors=mate if error is None else errors(error),
     )
+
+
+def errors(error: DomainError) -> tuple[dict[str, str], ...]:
+    """A refusal, as it is told of an operation and kept with it."""
+    if isinstance(error, InvalidFields):
+        return tuple(one.as_dict() for one in error.errors)
+    return ({"field": error.field or "", "code": error.code, "message": error.message},)
 
 
 def _why(operation: Operation) -> Why:

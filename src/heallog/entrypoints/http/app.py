@@ -29,6 +29,7 @@ from heallog.entrypoints.http import (
     records,
     sessions,
     sync,
+    watermelon,
 )
 from heallog.entrypoints.http.callers import locate
 from heallog.entrypoints.http.errors import HANDLERS as ERROR_HANDLERS
@@ -96,6 +97,7 @@ HANDLERS = [
     *policies.HANDLERS,
     *imports.HANDLERS,
     *sync.HANDLERS,
+    *watermelon.HANDLERS,
     *audit.HANDLERS,
     *health.HANDLERS,
 ]

@@ -38,6 +38,7 @@ def upgrade() -> None:
         _id("patient_id"),
         sa.Column("version", sa.Integer(), nullable=False),
         sa.Column("wire", sa.LargeBinary(), nullable=False),
+        sa.Column("row", sa.LargeBinary(), nullable=False),
         sa.PrimaryKeyConstraint("practice_id", "seq", "rank", "id", name="change_feed_pkey"),
         sa.UniqueConstraint("practice_id", "rank", "id", name="change_feed_practice_id_rank_id_key"),
     )
@@ -51,6 +52,22 @@ def upgrade() -> None:
         sa.Column("digest", sa.LargeBinary(), nullable=False),
         sa.Column("answer", sa.LargeBinary(), nullable=False),
         sa.PrimaryKeyConstraint("practice_id", "device_id", "push_id", name="pushes_pkey"),
+    )
+    op.create_table(
+        "contributions",
+        _id("practice_id"),
+        _id("id"),
+        sa.Column("seq", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("practice_id", "id", name="contributions_pkey"),
+    )
+    op.create_table(
+        "pulls",
+        _id("practice_id"),
+        _id("device_id"),
+        sa.Column("hi", sa.BigInteger(), nullable=False),
+        sa.Column("lo", sa.BigInteger(), nullable=False),
+        sa.Column("at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("practice_id", "device_id", "hi", name="pulls_pkey"),
     )
     op.create_table(
         "quarantine",
@@ -67,12 +84,14 @@ def upgrade() -> None:
     )
     # What was there before is told by `refeed`, which knows how things are written on the wire.
     op.execute("INSERT INTO sync_heads SELECT id, 0, gen_random_uuid()::text FROM practices")
-    op.execute(f"GRANT SELECT, INSERT, UPDATE, DELETE ON change_feed, pushes TO {ROLE}")
+    op.execute(f"GRANT SELECT, INSERT, UPDATE, DELETE ON change_feed, pushes, contributions, pulls TO {ROLE}")
     op.execute(f"GRANT SELECT, INSERT, UPDATE ON sync_heads, quarantine TO {ROLE}")
 
 
 def downgrade() -> None:
     op.drop_table("quarantine")
+    op.drop_table("pulls")
+    op.drop_table("contributions")
     op.drop_table("pushes")
     op.drop_table("change_feed")
     op.drop_table("sync_heads")

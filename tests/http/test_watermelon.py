@@ -1,0 +1,849 @@
+"""Sync by WatermelonDB's protocol, told with a model of its client. Scenarios of the design, by name.
+
+The model does what the client does (`synchronize`, `applyRemote`, `markAsSynced` of 0.28), no more: it pulls, lets its
+changed columns win, pushes with the fresh timestamp. `tests/clients` runs the real one.
+"""
+
+import asyncio
+import json
+import random
+from collections.abc import Mapping
+from itertools import product
+from typing import Any
+
+import httpx
+import pytest
+
+from heallog.application.sync import watermelon as use_cases
+from heallog.domain.access import Role
+from heallog.domain.watermelon import TABLES, VERSION
+
+from .clinic import Clinic, NewClinic, refused
+
+ADDRESS = "/v1/sync/watermelon"
+Row = dict[str, Any]
+
+
+class App:
+    """An installation with the client's local database; `tokens`: whether it sets base tokens."""
+
+    def __init__(self, clinic: Clinic, token: str, *, tokens: bool = True) -> None:
+        self.clinic, self.token, self.tokens = clinic, token, tokens
+        self.tables: dict[str, dict[str, Row]] = {str(stream): {} for stream in TABLES}
+        self.last_pulled_at = 0
+        self.nonce = 0
+        self.entered: set[str] = set()
+        """Every value that was pushed, as JSON."""
+
+    async def call(self, method: str, query: str, body: Any = None, *, raw: bytes | None = None) -> httpx.Response:
+        return await self.clinic.call(method, f"{ADDRESS}{query}", body, raw=raw, token=self.token)
+
+    # -- what a person does
+
+    def create(self, table: str, id: str, **columns: Any) -> None:
+        empty = {column.name: None for column in TABLES[table].columns}  # type: ignore[index]
+        self.tables[table][id] = {"id": id, "_status": "created", "_changed": "", **empty, **columns}
+
+    def edit(self, table: str, id: str, **columns: Any) -> None:
+        row = self.tables[table][id]
+        names = set(filter(None, row["_changed"].split(",")))
+        if self.tokens and table != "conflicts" and row["_status"] != "created" and "base_token" not in names:
+            self.nonce += 1
+            columns = {**columns, "base_token": f"{row['version'] or 0}:{self.nonce}"}
+        names |= {name for name, value in columns.items() if row[name] != value}
+        status = row["_status"] if row["_status"] == "created" else "updated"
+        row |= columns | {"_changed": ",".join(sorted(names)), "_status": status}
+
+    def delete(self, table: str, id: str) -> None:
+        self.tables[table][id]["_status"] = "deleted"
+
+    # -- synchronize()
+
+    async def pull(self) -> dict[str, Any]:
+        answer = await self.call("GET", f"?last_pulled_at={self.last_pulled_at}&schema_version={VERSION}")
+        assert answer.status_code == 200, answer.text
+        pulled: dict[str, Any] = answer.json()
+        assert pulled["timestamp"] >= 1
+        for table, lists in pulled["changes"].items():
+            assert lists["created"] == lists["deleted"] == []
+            ids = [row["id"] for row in lists["updated"]]
+            assert len(ids) == len(set(ids))
+            for row in lists["updated"]:
+                self._apply(table, row)
+        self.last_pulled_at = pulled["timestamp"]
+        return pulled
+
+    def _apply(self, table: str, remote: Row) -> None:
+        assert not remote.keys() & {"_status", "_changed"}
+        local = self.tables[table].get(remote["id"])
+        if local is None:
+            self.tables[table][remote["id"]] = {**remote, "_status": "synced", "_changed": ""}
+        elif local["_status"] != "deleted":
+            kept = {name: local[name] for name in local["_changed"].split(",") if name}
+            local |= remote | kept
+
+    def changes(self) -> dict[str, dict[str, list[Any]]]:
+        def of(table: str, status: str) -> list[Row]:
+            return [dict(row) for row in self.tables[table].values() if row["_status"] == status]
+
+        return {
+            table: {
+                "created": of(table, "created"),
+                "updated": of(table, "updated"),
+                "deleted": [row["id"] for row in of(table, "deleted")],
+            }
+            for table in self.tables
+        }
+
+    async def push(self, changes: Mapping[str, Any] | None = None) -> httpx.Response:
+        for row in self._dirty("updated"):
+            names = set(row["_changed"].split(",")) & {"dose", "title", "phone", "family_name"}
+            self.entered |= {json.dumps(row[name]) for name in names if row[name] is not None}
+        return await self.call("POST", f"?last_pulled_at={self.last_pulled_at}", changes or self.changes())
+
+    def _dirty(self, status: str) -> list[Row]:
+        return [row for rows in self.tables.values() for row in rows.values() if row["_status"] == status]
+
+    async def sync(self) -> dict[str, str]:
+        """Pull and push. What became of each row that was pushed."""
+        await self.pull()
+        changes = self.changes()
+        if not any(rows for lists in changes.values() for rows in lists.values()):
+            return {}
+        answer = await self.push(changes)
+        assert answer.status_code == 200, answer.text
+        assert answer.json()["experimentalRejectedIds"] == {}
+        for table, lists in changes.items():
+            for row in (*lists["created"], *lists["updated"]):
+                if self.tables[table][row["id"]] == row:
+                    self.tables[table][row["id"]] |= {"_status": "synced", "_changed": ""}
+            for thing_id in lists["deleted"]:
+                del self.tables[table][thing_id]
+        return {result["id"]: result["status"] for result in answer.json()["results"]}
+
+    def row(self, table: str, id: str) -> Row:
+        return self.tables[table][id]
+
+    def open_conflicts(self) -> list[Row]:
+        return [row for row in self.tables["conflicts"].values() if row["state"] == "open"]
+
+    def resolve(self, conflict: Row, reason: str = "asked the pharmacy", **choices: Any) -> None:
+        said = {"head_version": conflict["head_version"], "choices": choices, "reason": reason}
+        self.edit("conflicts", conflict["id"], resolution_json=json.dumps(said))
+
+
+async def quiet(*apps: App) -> None:
+    """Until nothing is left to say; then all of them hold the same."""
+    for app in apps:
+        await app.sync()
+    for app in apps:
+        assert await app.sync() == {}
+        assert app.tables == apps[0].tables
+
+
+@pytest.fixture
+async def tablet(clinic: Clinic) -> App:
+    app = App(clinic, await clinic.token_for(device="tablet"))
+    app.create("patients", "ngozi", family_name="Obi", given_name="Ngozi")
+    app.create(
+        "records",
+        "metformin",
+        patient_id="ngozi",
+        kind="medication",
+        title="Metformin",
+        dose=10,
+        dose_unit="mg",
+        status="draft",
+    )
+    assert await app.sync() == {"ngozi": "created", "metformin": "created"}
+    await app.sync()
+    return app
+
+
+@pytest.fixture
+async def phone(clinic: Clinic, tablet: App) -> App:
+    app = App(clinic, await clinic.token_for(device="phone"))
+    await app.sync()
+    return app
+
+
+@pytest.fixture(params=[True, False], ids=["tokens", "untouched"])
+def both(request: pytest.FixtureRequest, tablet: App, phone: App) -> tuple[App, App]:
+    """Two devices, with base tokens and without."""
+    tablet.tokens = phone.tokens = request.param
+    return tablet, phone
+
+
+# -- pulling ------------------------------------------------------------------------------------------------------
+
+
+async def test_the_first_pull_of_an_empty_practice_has_a_timestamp(clinic: Clinic) -> None:
+    app = App(clinic, clinic.token)
+    pulled = await app.pull()
+    assert pulled["timestamp"] == 1
+    assert await app.pull() == pulled
+    await clinic.patient(id="ngozi")
+    await app.pull()
+    assert app.row("patients", "ngozi")["family_name"] == "Obi"
+
+
+async def test_what_is_written_without_sync_is_pulled_too(clinic: Clinic, tablet: App) -> None:
+    await clinic.changed("/v1/patients/ngozi", 1, phone="1", tags=["a"])
+    await clinic.deleted("/v1/records/metformin", 1)
+    await tablet.pull()
+    patient, record = tablet.row("patients", "ngozi"), tablet.row("records", "metformin")
+    assert (patient["version"], patient["phone"], patient["tags_json"]) == (2, "1", '["a"]')
+    assert (record["version"], record["title"], record["patient_id"]) == (2, None, "ngozi")
+    assert record["deleted_at"] == record["updated_at"] > patient["created_at"] > 1_600_000_000_000
+
+
+async def test_what_is_restored_comes_back_whole(clinic: Clinic, tablet: App, phone: App) -> None:
+    await clinic.deleted("/v1/records/metformin", 1)
+    await tablet.pull()
+    await clinic.call("POST", "/v1/records/metformin/restore", {"base_version": 2})
+    await quiet(tablet, phone)
+    record = tablet.row("records", "metformin")
+    assert (record["dose"], record["deleted_at"]) == (10, None)
+
+
+async def test_created_and_deleted_in_one_window_comes_once(clinic: Clinic, tablet: App) -> None:
+    await clinic.patient(id="chidi")
+    await clinic.deleted("/v1/patients/chidi", 1)
+    pulled = await tablet.pull()
+    assert [row["id"] for row in pulled["changes"]["patients"]["updated"]] == ["chidi"]
+
+
+@pytest.mark.parametrize("page", [1, 2, 1_000])
+async def test_a_long_pull_is_one_answer(
+    clinic: Clinic, tablet: App, page: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(use_cases, "PAGE", page)
+    for number in range(5):
+        await clinic.patient(id=f"p-{number}")
+        await clinic.record(f"p-{number}", id=f"r-{number}")
+    tablet.last_pulled_at = 0
+    pulled = await tablet.pull()
+    assert {table: len(lists["updated"]) for table, lists in pulled["changes"].items()} == {
+        "patients": 6,
+        "records": 6,
+        "conflicts": 0,
+    }
+    assert await tablet.pull() == {
+        "changes": {table: _nothing() for table in TABLES},
+        "timestamp": tablet.last_pulled_at,
+    }
+
+
+def _nothing() -> dict[str, list[Any]]:
+    return {"created": [], "updated": [], "deleted": []}
+
+
+async def test_parent_and_child_never_arrive_apart(
+    clinic: Clinic, tablet: App, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever is written while a long answer is on its way is in the next one."""
+    monkeypatch.setattr(use_cases, "PAGE", 1)
+    stopped = asyncio.Event()
+
+    async def write() -> None:
+        number = 0
+        while not stopped.is_set():
+            number += 1
+            await clinic.patient(id=f"w-{number}")
+            await clinic.record(f"w-{number}")
+
+    writing = asyncio.create_task(write())
+    for _ in range(10):
+        tablet.last_pulled_at = 0
+        tablet.tables = {str(stream): {} for stream in TABLES}
+        await tablet.pull()
+        owners = {row["patient_id"] for row in tablet.tables["records"].values()}
+        assert owners <= tablet.tables["patients"].keys()
+    stopped.set()
+    await writing
+
+
+@pytest.mark.parametrize(
+    "value", ["-1", "1.5", "null", "NaN", "", "1e400", str(2**53), str(2**60), "٣", "0x1", "1 OR 1=1"]
+)
+async def test_malformed_cursors(tablet: App, value: str) -> None:
+    for method in ("GET", "POST"):
+        answer = await tablet.call(method, f"?last_pulled_at={value}", {} if method == "POST" else None)
+        refused(answer, 422, "INVALID_FIELDS", "last_pulled_at")
+
+
+async def test_a_cursor_above_the_head(tablet: App) -> None:
+    refused(await tablet.call("GET", f"?last_pulled_at={tablet.last_pulled_at + 1}"), 410, "RESYNC_REQUIRED")
+    # What is not pushed yet is taken nevertheless.
+    tablet.edit("records", "metformin", dose=20)
+    tablet.last_pulled_at += 1
+    results = (await tablet.push()).json()["results"]
+    assert [one["status"] for one in results] == ["updated"]
+    tablet.last_pulled_at = 0
+    await quiet(tablet)
+
+
+@pytest.mark.parametrize("query", ["schema_version=0", "schema_version=x", "migration=%7B", "device_id=phone"])
+async def test_malformed_questions(tablet: App, query: str) -> None:
+    refused(await tablet.call("GET", f"?{query}"), 422, "INVALID_FIELDS", query.partition("=")[0])
+
+
+async def test_a_device_may_name_itself(tablet: App) -> None:
+    assert (await tablet.call("GET", f"?last_pulled_at={tablet.last_pulled_at}&device_id=tablet")).status_code == 200
+
+
+async def test_a_migration_brings_its_tables_again(tablet: App) -> None:
+    migration = json.dumps({"from": 1, "tables": [], "columns": [{"table": "records", "columns": ["dose"]}]})
+    answer = await tablet.call("GET", f"?last_pulled_at={tablet.last_pulled_at}&migration={migration}")
+    changes = answer.json()["changes"]
+    assert [row["id"] for row in changes["records"]["updated"]] == ["metformin"]
+    assert changes["patients"]["updated"] == []
+    refused(await tablet.call("GET", '?migration={"from":1,"tables":["versions"]}'), 422, "INVALID_FIELDS", "migration")
+
+
+async def test_the_schema_is_ready_for_the_client(clinic: Clinic) -> None:
+    schema = await clinic.get(f"{ADDRESS}/schema")
+    assert schema["version"] == VERSION
+    assert [table["name"] for table in schema["tables"]] == ["patients", "records", "conflicts"]
+    assert {"name": "dose", "type": "number", "isOptional": True, "isIndexed": False} in schema["tables"][1]["columns"]
+
+
+# -- two devices --------------------------------------------------------------------------------------------------
+
+
+async def test_dose_10_to_20_against_10_to_15_with_a_fresh_timestamp(both: tuple[App, App]) -> None:
+    tablet, phone = both
+    tablet.edit("records", "metformin", dose=20)
+    phone.edit("records", "metformin", dose=15)
+    assert await phone.sync() == {"metformin": "updated"}
+    assert await tablet.sync() == {"metformin": "conflict"}
+    await quiet(tablet, phone)
+    assert tablet.row("records", "metformin")["dose"] == 15
+    (conflict,) = tablet.open_conflicts()
+    (dispute,) = json.loads(conflict["fields_json"])
+    assert [dispute[name] for name in ("field", "base", "theirs", "mine")] == ["dose", 10, 15, 20]
+    assert tablet.row("records", "metformin")["conflict_id"] == conflict["id"]
+    assert (conflict["thing_table"], conflict["thing_id"]) == ("records", "metformin")
+
+
+async def test_dose_and_unit_by_two_people(both: tuple[App, App]) -> None:
+    tablet, phone = both
+    tablet.edit("records", "metformin", dose=20)
+    phone.edit("records", "metformin", dose_unit="g")
+    await phone.sync()
+    assert await tablet.sync() == {"metformin": "conflict"}
+    await quiet(tablet, phone)
+
+
+async def test_phone_and_address_by_two_people(both: tuple[App, App]) -> None:
+    tablet, phone = both
+    tablet.edit("patients", "ngozi", phone="+44 1632 960777")
+    phone.edit("patients", "ngozi", address_json='{"city":"Ashford"}')
+    assert await phone.sync() == {"ngozi": "updated"}
+    assert await tablet.sync() == {"ngozi": "merged"}
+    await quiet(tablet, phone)
+    patient = phone.row("patients", "ngozi")
+    assert (patient["phone"], patient["address_json"]) == ("+44 1632 960777", '{"city":"Ashford"}')
+    assert phone.open_conflicts() == []
+
+
+async def test_same_value_twice(both: tuple[App, App]) -> None:
+    tablet, phone = both
+    tablet.edit("records", "metformin", dose=20)
+    phone.edit("records", "metformin", dose=20)
+    await quiet(tablet, phone)
+    assert tablet.row("records", "metformin")["dose"] == 20
+    assert tablet.open_conflicts() == []
+
+
+async def test_what_a_device_has_seen_it_may_change(both: tuple[App, App]) -> None:
+    tablet, phone = both
+    phone.edit("records", "metformin", dose=15)
+    await phone.sync()
+    await tablet.sync()
+    tablet.edit("records", "metformin", dose=20)
+    assert await tablet.sync() == {"metformin": "updated"}
+    await quiet(tablet, phone)
+
+
+async def test_a_thing_that_a_device_made_and_another_changed(both: tuple[App, App]) -> None:
+    """The device has not pulled what it pushed itself, when it edits it again."""
+    tablet, phone = both
+    tablet.create("records", "ramipril", patient_id="ngozi", kind="medication", title="Ramipril", dose=5)
+    await tablet.sync()
+    await phone.sync()
+    phone.edit("records", "ramipril", dose=10)
+    tablet.edit("records", "ramipril", dose=2.5)
+    await phone.sync()
+    assert await tablet.sync() == {"ramipril": "conflict"}
+    await quiet(tablet, phone)
+    assert tablet.row("records", "ramipril")["dose"] == 10
+
+
+async def test_delete_against_edit_both_ways(both: tuple[App, App]) -> None:
+    tablet, phone = both
+    tablet.delete("records", "metformin")
+    phone.edit("records", "metformin", dose=15)
+    phone.delete("patients", "ngozi")
+    tablet.edit("patients", "ngozi", phone="1")
+    assert await phone.sync() == {"metformin": "updated", "ngozi": "updated"}
+    assert await tablet.sync() == {"metformin": "conflict", "ngozi": "merged"}
+    await quiet(tablet, phone)
+    assert tablet.row("records", "metformin")["dose"] == 15
+    assert (tablet.row("patients", "ngozi")["phone"], tablet.row("patients", "ngozi")["deleted_at"]) == ("1", None)
+    assert {conflict["kind"] for conflict in tablet.open_conflicts()} == {"delete_edit"}
+
+
+async def test_a_deletion_that_knows_its_base(tablet: App, phone: App) -> None:
+    phone.edit("records", "metformin", dose=15)
+    tablet.edit("records", "metformin", title="Metformin 500", deleted_at=5)
+    await phone.sync()
+    assert await tablet.sync() == {"metformin": "conflict"}
+    await quiet(tablet, phone)
+    assert tablet.row("records", "metformin")["title"] == "Metformin 500"
+    tablet.edit("patients", "ngozi", deleted_at=5)
+    assert await tablet.sync() == {"ngozi": "updated"}
+    await quiet(tablet, phone)
+    assert tablet.row("patients", "ngozi")["deleted_at"] > 5
+
+
+async def test_edit_of_a_record_signed_meanwhile(clinic: Clinic, both: tuple[App, App]) -> None:
+    tablet, _ = both
+    tablet.edit("records", "metformin", dose=20)
+    await clinic.call("POST", "/v1/records/metformin/sign", {"base_version": 1})
+    assert await tablet.sync() == {"metformin": "conflict"}
+    await quiet(tablet)
+    record = tablet.row("records", "metformin")
+    assert (record["status"], record["dose"], tablet.open_conflicts()[0]["kind"]) == ("signed", 10, "signed")
+
+
+async def test_a_device_clock_years_ahead_changes_nothing(both: tuple[App, App]) -> None:
+    tablet, phone = both
+    tablet.edit("records", "metformin", dose=20, updated_at=4_000_000_000_000, created_at=4_000_000_000_000)
+    phone.edit("patients", "ngozi", updated_at=1)
+    assert await tablet.sync() == {"metformin": "updated"}
+    assert await phone.sync() == {"ngozi": "unchanged"}
+    await quiet(tablet, phone)
+    assert tablet.row("records", "metformin")["updated_at"] < 4_000_000_000_000
+
+
+# -- pushing ------------------------------------------------------------------------------------------------------
+
+
+async def test_commit_and_lost_answer_then_retry_then_edit_and_retry(tablet: App, phone: App) -> None:
+    tablet.create("records", "cough", patient_id="ngozi", kind="note", text="one", tags_json='["a"]')
+    tablet.edit("records", "metformin", dose=20)
+    first = await tablet.push()
+    assert (await tablet.push()).content == first.content
+    assert [one["status"] for one in first.json()["results"]] == ["created", "updated"]
+    # The client never heard it: it pulls, and pushes all of it with what came to it since.
+    tablet.edit("records", "metformin", dose=25)
+    tablet.edit("records", "cough", text="two", tags_json=None)
+    assert await tablet.sync() == {"cough": "updated", "metformin": "updated"}
+    await quiet(tablet, phone)
+    assert (phone.row("records", "metformin")["dose"], phone.row("records", "metformin")["version"]) == (25, 3)
+    assert (phone.row("records", "cough")["text"], phone.row("records", "cough")["tags_json"]) == ("two", None)
+    assert phone.open_conflicts() == []
+
+
+async def test_a_retried_creation_keeps_what_others_added(clinic: Clinic, tablet: App, phone: App) -> None:
+    tablet.create("records", "cough", patient_id="ngozi", kind="note", text="one")
+    await tablet.push()
+    await phone.sync()
+    phone.edit("records", "cough", title="Cough")
+    await phone.sync()
+    # Without a pull in between: the row has no title to send.
+    results = (
+        await tablet.push({"records": {"updated": [], **tablet.changes()["records"], "deleted": ["nix"]}})
+    ).json()
+    assert [one["status"] for one in results["results"]] == ["unchanged", "unchanged"]
+    await quiet(tablet, phone)
+    assert tablet.row("records", "cough")["title"] == "Cough"
+
+
+async def test_the_same_push_twice_in_parallel(clinic: Clinic, tablet: App) -> None:
+    tablet.edit("records", "metformin", dose=20)
+    tablet.create("records", "cough", patient_id="ngozi", kind="note", text="one")
+    one, other = await asyncio.gather(tablet.push(), tablet.push())
+    assert one.content == other.content
+    assert [entry["version"] for entry in (await clinic.get("/v1/records/metformin/history"))["items"]] == [2, 1]
+
+
+async def test_create_and_delete_offline(clinic: Clinic, tablet: App) -> None:
+    tablet.create("patients", "chidi", family_name="Obi")
+    tablet.delete("patients", "chidi")
+    assert await tablet.sync() == {"chidi": "unchanged"}
+    refused(await clinic.call("GET", "/v1/patients/chidi"), 404, "NOT_FOUND")
+
+
+async def test_update_of_unknown_creates_and_says_so(tablet: App, phone: App) -> None:
+    tablet.tables["patients"]["chidi"] = {**tablet.row("patients", "ngozi"), "id": "chidi", "version": None}
+    tablet.edit("patients", "chidi", given_name="Chidi")
+    await tablet.pull()
+    (result,) = (await tablet.push()).json()["results"]
+    assert result == {"table": "patients", "id": "chidi", "status": "created", "version": 1, "flag": "unknown_id"}
+    await tablet.sync()
+    await quiet(tablet, phone)
+    assert (phone.row("patients", "chidi")["family_name"], phone.row("patients", "chidi")["given_name"]) == (
+        "Obi",
+        "Chidi",
+    )
+
+
+async def test_create_of_an_existing_id_with_other_content(tablet: App, phone: App) -> None:
+    columns = {"patient_id": "ngozi", "kind": "medication", "title": "Ramipril"}
+    tablet.create("records", "one", **columns, dose=5)
+    phone.create("records", "one", **columns, dose=10)
+    # Each without having pulled the other's.
+    assert (await tablet.push()).json()["results"][0]["status"] == "created"
+    assert (await phone.push()).json()["results"][0]["status"] == "conflict"
+
+
+async def test_id_of_another_practice(new_clinic: NewClinic, tablet: App) -> None:
+    other = App(await new_clinic(), (clinic := await new_clinic()).token)
+    other.clinic = clinic
+    other.tables["patients"]["ngozi"] = dict(tablet.row("patients", "ngozi"))
+    other.edit("patients", "ngozi", phone="1")
+    other.delete("patients", "ngozi")
+    assert (await other.sync()) == {"ngozi": "unchanged"}
+    await tablet.pull()
+    assert tablet.row("patients", "ngozi")["phone"] is None
+
+
+async def test_one_invalid_in_many(tablet: App, phone: App) -> None:
+    for number in range(30):
+        tablet.create("records", f"n-{number}", patient_id="ngozi", kind="note", text="x")
+    tablet.edit("records", "n-7", kind="shoe")
+    tablet.edit("records", "metformin", dose=-1)
+    results = await tablet.sync()
+    assert {one for one, status in results.items() if status != "created"} == {"n-7", "metformin"}
+    assert results["n-7"] == results["metformin"] == "quarantined"
+    await tablet.pull()
+    # What stands on the server is back; what was never created stays, for a person to mend.
+    assert tablet.row("records", "metformin")["dose"] == 10
+    tablet.edit("records", "n-7", kind="note")
+    assert await tablet.sync() == {"n-7": "created"}
+    await quiet(tablet, phone)
+
+
+async def test_child_before_parent_and_parent_rejected(tablet: App, phone: App) -> None:
+    tablet.create("records", "r-1", patient_id="chidi", kind="note", text="x")
+    tablet.create("patients", "chidi", family_name="Obi")
+    tablet.create("records", "r-2", patient_id="adaeze", kind="note", text="x")
+    tablet.create("patients", "adaeze", phone="1")
+    assert await tablet.sync() == {
+        "chidi": "created",
+        "adaeze": "quarantined",
+        "r-1": "created",
+        "r-2": "quarantined",
+    }
+    await phone.sync()
+    assert "r-1" in phone.tables["records"]
+
+
+async def test_what_the_client_does_not_know_is_left_alone(clinic: Clinic, tablet: App) -> None:
+    """An older schema has fewer columns: its rows do not empty the others."""
+    await clinic.changed("/v1/patients/ngozi", 1, email="n@example.org")
+    row = {"id": "ngozi", "_status": "updated", "_changed": "phone", "phone": "1"}
+    (result,) = (await tablet.push({"patients": {"updated": [row]}})).json()["results"]
+    assert result["status"] in ("updated", "merged")
+    patient = await clinic.get("/v1/patients/ngozi")
+    assert (patient["phone"], patient["email"]) == ("1", "n@example.org")
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "field"),
+    [
+        ("dose", "20", "dose"),
+        ("status", "signed", "status"),
+        ("shoe", 44, "shoe"),
+        ("patient_id", "chidi", "patient_id"),
+        ("tags_json", "[", "tags_json"),
+        ("tags_json", ["a"], "tags_json"),
+        ("values_json", '{"a":{"value":1e999}}', "values"),
+        ("title", "\ud800", "title"),
+        ("title", "\x00", "title"),
+    ],
+)
+async def test_what_can_never_be_done_is_quarantined_as_it_came(
+    clinic: Clinic, tablet: App, column: str, value: Any, field: str
+) -> None:
+    row = {
+        "id": "metformin",
+        "_status": "updated",
+        "_changed": f"{column},base_token",
+        "base_token": "1:x",
+        column: value,
+    }
+    answer = await tablet.push({"records": {"updated": [row]}})
+    (result,) = answer.json()["results"]
+    assert (result["table"], result["id"], result["status"]) == ("records", "metformin", "quarantined")
+    assert [error["field"].partition(".")[0] for error in result["errors"]] == [field]
+    async with clinic.container.uow() as uow:
+        (kept,) = await uow.sync.quarantined(clinic.practice_id, None, 10)
+    assert (kept.id, kept.operation) == (
+        result["quarantine_id"],
+        {"table": "records", "list": "updated", "row": row},
+    )
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        None,
+        5,
+        "x",
+        [],
+        {},
+        {"id": None},
+        {"id": "a b"},
+        {"id": "x" * 65},
+        {"id": "metformin"},
+        {"id": "metformin", "_changed": 5},
+    ],
+)
+@pytest.mark.parametrize("place", ["created", "updated"])
+async def test_rows_that_are_none(tablet: App, place: str, row: Any) -> None:
+    (result,) = (await tablet.push({"records": {place: [row]}})).json()["results"]
+    assert (result["status"], result["table"]) == ("quarantined", "records")
+
+
+@pytest.mark.parametrize("id", [None, 5, [], "a b", "x" * 65])
+async def test_deleted_ids_that_are_none(tablet: App, id: Any) -> None:
+    (result,) = (await tablet.push({"records": {"deleted": [id]}})).json()["results"]
+    assert result["status"] == "quarantined"
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        (b'{"versions": {"created": []}}', "versions"),
+        (b'{"patients": []}', "patients"),
+        (b'{"patients": {"created": {}}}', "patients"),
+        (b'{"patients": {"made": []}}', "patients"),
+        (b"[]", None),
+        (b'{"patients": {"deleted": [' + b",".join([b'"x"'] * 50_001) + b"]}}", None),
+    ],
+    ids=range(6),
+)
+async def test_bodies_that_are_no_changes(tablet: App, body: bytes, field: str | None) -> None:
+    refused(await tablet.call("POST", "", raw=body), 422, "INVALID_FIELDS", field)
+
+
+@pytest.mark.parametrize("depth", [100, 500, 800, 850, 900, 950, 1_000, 100_000])
+async def test_endless_nesting(tablet: App, depth: int) -> None:
+    nested = b"[" * depth + b"]" * depth
+    raw = b'{"records": {"updated": [{"id": "metformin", "_changed": "dose", "dose": %s}]}}' % nested
+    answer = await tablet.call("POST", "", raw=raw)
+    if answer.status_code == 200:
+        assert answer.json()["results"][0]["status"] == "quarantined"
+    else:
+        refused(answer, 400, "MALFORMED_JSON")
+
+
+@pytest.mark.parametrize("number", [b"1e999", b"-1e999", b"9" * 400])
+async def test_numbers_that_are_none(tablet: App, number: bytes) -> None:
+    raw = b'{"records": {"updated": [{"id": "metformin", "_changed": "dose", "dose": %s}]}}' % number
+    answer = await tablet.call("POST", "", raw=raw)
+    assert [error["field"] for error in answer.json()["results"][0]["errors"]] == ["dose"]
+
+
+async def test_bad_json(tablet: App) -> None:
+    refused(await tablet.call("POST", "", raw=b'{"patients":'), 400, "MALFORMED_JSON")
+
+
+async def test_more_than_one_part(tablet: App, phone: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(use_cases, "PART", 3)
+    for number in range(10):
+        tablet.create("patients", f"p-{number}", family_name="Obi")
+        tablet.create("records", f"r-{number}", patient_id=f"p-{number}", kind="note", text="x")
+    first = await tablet.push()
+    assert {one["status"] for one in first.json()["results"]} == {"created"}
+    assert (await tablet.push()).content == first.content
+    await quiet(tablet, phone)
+
+
+# -- conflicts ----------------------------------------------------------------------------------------------------
+
+
+async def disputed(tablet: App, phone: App) -> Row:
+    tablet.edit("records", "metformin", dose=20)
+    phone.edit("records", "metformin", dose=15)
+    await quiet(phone, tablet)
+    (conflict,) = tablet.open_conflicts()
+    return conflict
+
+
+async def test_a_conflict_is_resolved_offline(clinic: Clinic, tablet: App, phone: App) -> None:
+    conflict = await disputed(tablet, phone)
+    tablet.resolve(conflict, dose={"value": 17.5})
+    assert await tablet.sync() == {conflict["id"]: "updated"}
+    await quiet(tablet, phone)
+    record = phone.row("records", "metformin")
+    assert (record["dose"], record["conflict_id"], phone.open_conflicts()) == (17.5, None, [])
+    kept = json.loads(phone.row("conflicts", conflict["id"])["resolution_json"])
+    assert (kept["reason"], kept["choices"], kept["account_id"]) == (
+        "asked the pharmacy",
+        {"dose": {"value": 17.5}},
+        clinic.account_id,
+    )
+
+
+async def test_a_resolution_sent_twice_has_one_effect(tablet: App, phone: App) -> None:
+    conflict = await disputed(tablet, phone)
+    tablet.resolve(conflict, dose={"take": "mine"})
+    first = await tablet.push()
+    assert (await tablet.push()).content == first.content
+    # After a lost answer the client's push is another one.
+    assert await tablet.sync() == {conflict["id"]: "updated"}
+    await quiet(tablet, phone)
+    assert tablet.row("records", "metformin")["version"] == first.json()["results"][0]["version"]
+
+
+async def test_two_resolvers(clinic: Clinic, tablet: App, phone: App) -> None:
+    conflict = await disputed(tablet, phone)
+    tablet.resolve(conflict, dose={"take": "mine"})
+    phone.resolve(conflict, dose={"value": 12}, reason="as before")
+    assert await tablet.sync() == {conflict["id"]: "updated"}
+    assert await phone.sync() == {conflict["id"]: "quarantined"}
+    await quiet(tablet, phone)
+    assert phone.row("records", "metformin")["dose"] == 20
+    async with clinic.container.uow() as uow:
+        (kept,) = await uow.sync.quarantined(clinic.practice_id, None, 10)
+    assert json.loads(kept.operation["row"]["resolution_json"])["choices"] == {"dose": {"value": 12}}
+
+
+async def test_the_head_moves_while_a_conflict_is_open(clinic: Clinic, tablet: App, phone: App) -> None:
+    conflict = await disputed(tablet, phone)
+    tablet.resolve(conflict, dose={"take": "mine"})
+    phone.edit("records", "metformin", title="Metformin 500")
+    await phone.sync()
+    first = (await tablet.push()).json()["results"]
+    assert [one["status"] for one in first] == ["quarantined"]
+    assert [error["code"] for error in first[0]["errors"]] == ["VERSION_CONFLICT"]
+    # The very same again is not kept twice.
+    assert (await tablet.push()).json()["results"] == first
+    await quiet(tablet, phone)
+
+
+async def test_the_conflict_of_a_stale_resolution_comes_again(tablet: App, phone: App) -> None:
+    conflict = await disputed(tablet, phone)
+    tablet.resolve(conflict, dose={"take": "nobody's"})
+    assert await tablet.sync() == {conflict["id"]: "quarantined"}
+    await quiet(tablet, phone)
+    assert [(one["id"], one["resolution_json"]) for one in tablet.open_conflicts()] == [(conflict["id"], None)]
+
+
+async def test_conflicts_are_made_and_removed_by_heallog_alone(tablet: App, phone: App) -> None:
+    conflict = await disputed(tablet, phone)
+    tablet.delete("conflicts", conflict["id"])
+    tablet.create("conflicts", "mine", thing_id="metformin")
+    tablet.edit("conflicts", "mine", state="open")
+    assert await tablet.sync() == {conflict["id"]: "unchanged", "mine": "quarantined"}
+    del tablet.tables["conflicts"]["mine"]
+    await quiet(tablet, phone)
+    assert conflict["id"] in tablet.tables["conflicts"]
+
+
+# -- who may ------------------------------------------------------------------------------------------------------
+
+
+async def test_an_auditor_pulls_and_does_not_push(clinic: Clinic, tablet: App) -> None:
+    auditor = App(clinic, await clinic.token_for(Role.AUDITOR))
+    await auditor.pull()
+    auditor.edit("records", "metformin", dose=20)
+    refused(await auditor.push(), 403, "FORBIDDEN")
+
+
+async def test_an_assistant_does_not_delete(clinic: Clinic, tablet: App) -> None:
+    assistant = App(clinic, await clinic.token_for(Role.ASSISTANT, device="desk"))
+    await assistant.pull()
+    assistant.delete("records", "metformin")
+    assert await assistant.sync() == {"metformin": "quarantined"}
+    await quiet(assistant)
+    assert assistant.row("records", "metformin")["dose"] == 10
+
+
+# -- many devices, at random --------------------------------------------------------------------------------------
+
+
+async def wander(app: App, chance: random.Random, step: int) -> None:
+    """One thing that a person or the network does."""
+    present = [
+        (table, row["id"])
+        for table in ("patients", "records")
+        for row in app.tables[table].values()
+        if row["_status"] != "deleted" and row.get("deleted_at") is None
+    ]
+    what = chance.choice(["edit", "edit", "edit", "create", "delete", "resolve", "sync", "sync", "lost"])
+    if what == "edit" and present:
+        table, thing_id = chance.choice(present)
+        if table == "patients":
+            column = chance.choice(["phone", "family_name", "tags_json", "address_json"])
+            value = {"tags_json": f'["t{step}"]', "address_json": f'{{"city":"c{step}"}}'}.get(column, f"x{step}")
+        else:
+            column, value = chance.choice(
+                [("dose", 7_000 + step), ("title", f"x{step}"), ("text", f"a\nb{step}"), ("route", None)]
+            )
+        app.edit(table, thing_id, **{column: value})
+    elif what == "create":
+        owner = chance.choice(["ngozi", f"{app.nonce}-p"])
+        app.create("records", f"r-{step}", patient_id=owner, kind="medication", title="x", dose=step)
+    elif what == "delete" and present and chance.random() < 0.4:
+        app.delete(*chance.choice(present))
+    elif what == "resolve" and app.open_conflicts():
+        conflict = chance.choice(app.open_conflicts())
+        fields = [dispute["field"] for dispute in json.loads(conflict["fields_json"])]
+        app.resolve(conflict, **{field: {"take": chance.choice(["mine", "theirs"])} for field in fields})
+    elif what == "sync":
+        await app.sync()
+    elif what == "lost":
+        await app.pull()
+        if any(rows for lists in app.changes().values() for rows in lists.values()):
+            assert (await app.push()).status_code == 200
+
+
+@pytest.mark.parametrize("seed", range(12))
+async def test_after_whatever_happened_quiet_devices_hold_the_same(
+    clinic: Clinic, tablet: App, phone: App, seed: int
+) -> None:
+    chance = random.Random(seed)
+    apps = [tablet, phone, App(clinic, await clinic.token_for(device="laptop"))]
+    for app in apps:
+        app.tokens = chance.random() < 0.7
+        await app.sync()
+    for step in range(60):
+        await wander(chance.choice(apps), chance, step)
+    for _ in range(2):
+        for app in apps:
+            await app.sync()
+    for app in apps:
+        assert await app.sync() == {}
+    known = {table: tablet.tables[table].keys() & phone.tables[table].keys() for table in tablet.tables}
+    for app, (table, ids) in product(apps, known.items()):
+        assert {one: app.row(table, one) for one in ids} == {one: tablet.row(table, one) for one in ids}
+        # What was never created on the server stays with whoever entered it.
+        assert all(app.row(table, one)["version"] is None for one in app.tables[table].keys() - ids)
+    await shows_the_same(clinic, tablet, known)
+    kept = await everything(clinic)
+    assert {value for app in apps for value in app.entered if value not in kept} == set()
+
+
+async def everything(clinic: Clinic) -> str:
+    """All that is kept: every version, and what was quarantined."""
+    versions = await clinic.container.database().pool.fetch(
+        "SELECT content::text FROM versions WHERE practice_id = $1 AND content IS NOT NULL"
+        " UNION ALL SELECT operation::text FROM quarantine WHERE practice_id = $1",
+        clinic.practice_id,
+    )
+    return "".join(row[0] for row in versions)
+
+
+async def shows_the_same(clinic: Clinic, app: App, known: Mapping[str, set[str]]) -> None:
+    """The server, and a device."""
+    for table in ("patients", "records"):
+        for one in known[table]:
+            row, shown = app.row(table, one), await clinic.call("GET", f"/v1/{table}/{one}")
+            assert (shown.status_code == 404) is (row["deleted_at"] is not None)
+            if shown.status_code == 200:
+                assert (shown.json()["version"], shown.json().get("dose")) == (row["version"], row.get("dose"))
