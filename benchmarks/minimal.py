@@ -42,9 +42,9 @@ def _claims(request: Request[Any, Any, Any]) -> dict[str, Any]:
 
 SEQ = """UPDATE sync_heads SET seq = greatest(seq + 1, (extract(epoch FROM clock_timestamp()) * 1000)::bigint)
 WHERE practice_id = $1 RETURNING seq"""
-FEED = """INSERT INTO change_feed (practice_id, seq, rank, id, patient_id, version, wire)
-VALUES ($1, $2, 1, $3, $4, $5, $6) ON CONFLICT (practice_id, rank, id)
-DO UPDATE SET seq = excluded.seq, version = excluded.version, wire = excluded.wire"""
+FEED = """INSERT INTO change_feed (practice_id, seq, rank, id, patient_id, version, wire, row)
+VALUES ($1, $2, 1, $3, $4, $5, $6, $6) ON CONFLICT (practice_id, rank, id)
+DO UPDATE SET seq = excluded.seq, version = excluded.version, wire = excluded.wire, row = excluded.row"""
 
 
 @get("/v1/records/{record_id:str}")
