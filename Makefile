@@ -24,8 +24,9 @@ tests/clients/node_modules/.done: tests/clients/package-lock.json
 	cd tests/clients && npm ci --no-audit --no-fund --prefer-offline
 	@touch $@
 
-soak: $(VENV)/.dev ## The laws of merging, with 20,000 examples each
+soak: $(VENV)/.dev ## The laws of merging with 20,000 examples each, and 16 writers beside readers for a minute
 	HEALLOG_HYPOTHESIS=soak $(BIN)/pytest -n 2 tests/unit/domain
+	HEALLOG_SOAK_SECONDS=60 $(BIN)/pytest tests/integration/test_sync.py -k sixteen
 
 lint: $(VENV)/.dev ## Style, types and import contracts
 	$(BIN)/ruff check $(FILES)

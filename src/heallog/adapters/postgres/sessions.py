@@ -13,11 +13,14 @@ from sqlalchemy import (
     Table,
     Text,
     bindparam,
+    column,
     delete,
     func,
     insert,
     literal,
+    literal_column,
     select,
+    true,
     tuple_,
     update,
 )
@@ -29,10 +32,11 @@ from heallog.adapters.postgres.accounts import accounts
 from heallog.adapters.postgres.codes import one_time_codes
 from heallog.adapters.postgres.database import Executor, Row, Statement
 from heallog.adapters.postgres.practices import emergencies, memberships, practices
-from heallog.adapters.postgres.schema import ID, TIME, identifier, metadata, moment
+from heallog.adapters.postgres.schema import ID, TIME, Bytes, identifier, metadata, moment
 from heallog.adapters.postgres.tries import tries
 from heallog.application.ports.world import Clock
 from heallog.domain.access import Plan, Role
+from heallog.domain.fields import canonical
 from heallog.domain.sessions import Bearer, Ending, Session, Standing
 
 sessions = Table(
@@ -97,49 +101,72 @@ def _given() -> Any:
 
 
 def _standing() -> Statement:
-    """A row for each session that was asked for: whether its tokens are revoked; its holder, if it has one now."""
-    given = _given()
-    until = (
-        select(func.max(emergencies.c.until))
-        .where(
-            emergencies.c.practice_id == sessions.c.practice_id,
-            emergencies.c.account_id == sessions.c.account_id,
-            emergencies.c.closed_at.is_(None),
-        )
-        .scalar_subquery()
+    """A row for each session that was asked for: whether its tokens are revoked; its holder, if it has one now.
+
+    Every request pays for it. As one join of six tables it took 0.4 ms to be planned, each time: of an array the
+    planner sees the length, so a plan made for this very call looked better than one kept for all. Of JSON it sees
+    nothing, and what it looks up one after the other it need not order.
+    """
+    given = (
+        func.json_to_recordset(bindparam("asked", type_=Bytes()))
+        .table_valued(column("practice_id", ID), column("session_id", ID))
+        .render_derived(name="given", with_types=True)
     )
+
+    def looked_up(name: str, *columns: Any, where: Any) -> Any:
+        return select(*columns).where(where).limit(literal_column("1")).lateral(name)
+
+    revoked = looked_up(
+        "revoked",
+        revoked_tokens.c.expires_at,
+        where=(revoked_tokens.c.practice_id == given.c.practice_id)
+        & (revoked_tokens.c.session_id == given.c.session_id),
+    )
+    session = looked_up(
+        "session",
+        sessions.c.account_id,
+        sessions.c.device_id,
+        sessions.c.expires_at,
+        where=(sessions.c.practice_id == given.c.practice_id)
+        & (sessions.c.id == given.c.session_id)
+        & sessions.c.ended_at.is_(None),
+    )
+    member = looked_up(
+        "member",
+        memberships.c.role,
+        where=(memberships.c.practice_id == given.c.practice_id)
+        & (memberships.c.account_id == session.c.account_id)
+        & memberships.c.ended_at.is_(None),
+    )
+    account = looked_up(
+        "account",
+        accounts.c.verified_at.is_not(None).label("verified"),
+        where=accounts.c.id == session.c.account_id,
+    )
+    practice = looked_up("practice", practices.c.plan, where=practices.c.id == given.c.practice_id)
+    emergency = looked_up(
+        "emergency",
+        func.max(emergencies.c.until).label("until"),
+        where=(emergencies.c.practice_id == given.c.practice_id)
+        & (emergencies.c.account_id == session.c.account_id)
+        & emergencies.c.closed_at.is_(None),
+    )
+    found: Any = given
+    for part in (revoked, session, member, account, practice, emergency):
+        found = found.join(part, true(), isouter=True)
     return Statement(
         select(
             given.c.practice_id,
             given.c.session_id,
-            revoked_tokens.c.expires_at.label("revoked_until"),
-            sessions.c.account_id,
-            sessions.c.device_id,
-            sessions.c.expires_at,
-            memberships.c.role,
-            practices.c.plan,
-            accounts.c.verified_at.is_not(None).label("verified"),
-            until.label("emergency_until"),
-        )
-        .select_from(given)
-        .outerjoin(
-            revoked_tokens,
-            (revoked_tokens.c.practice_id == given.c.practice_id) & (revoked_tokens.c.session_id == given.c.session_id),
-        )
-        .outerjoin(
-            sessions,
-            (sessions.c.practice_id == given.c.practice_id)
-            & (sessions.c.id == given.c.session_id)
-            & sessions.c.ended_at.is_(None),
-        )
-        .outerjoin(
-            memberships,
-            (memberships.c.practice_id == sessions.c.practice_id)
-            & (memberships.c.account_id == sessions.c.account_id)
-            & memberships.c.ended_at.is_(None),
-        )
-        .outerjoin(accounts, accounts.c.id == sessions.c.account_id)
-        .outerjoin(practices, practices.c.id == sessions.c.practice_id)
+            revoked.c.expires_at.label("revoked_until"),
+            session.c.account_id,
+            session.c.device_id,
+            session.c.expires_at,
+            member.c.role,
+            practice.c.plan,
+            account.c.verified,
+            emergency.c.until.label("emergency_until"),
+        ).select_from(found)
     )
 
 
@@ -221,7 +248,8 @@ class SessionReads:
         return self.rows((bearer.practice_id, bearer.session_id), _holder)
 
     async def _ask(self, asked: Sequence[_Pair]) -> Sequence[Row]:
-        rows = {(row[0], row[1]): row for row in await self._executor.fetch(STANDING, **_arrays(asked))}
+        pairs = [{"practice_id": practice, "session_id": session} for practice, session in dict.fromkeys(asked)]
+        rows = {(row[0], row[1]): row for row in await self._executor.fetch(STANDING, asked=canonical(pairs))}
         return [rows[pair] for pair in asked]
 
 
