@@ -6,6 +6,7 @@ import os
 import random
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -13,9 +14,10 @@ from dependency_injector import providers
 
 from heallog import bootstrap, config
 from heallog.adapters.mail import MemoryMail
+from heallog.adapters.postgres.refeed import refeed
 from heallog.application.sync.pull import Pulled, Sync
 from heallog.domain.access import Actor, Role
-from heallog.domain.errors import InvalidCursor, ResyncRequired
+from heallog.domain.errors import HeldBack, InvalidCursor, ResyncRequired
 from heallog.domain.sync import Stream
 from heallog.domain.versions import Seen
 
@@ -206,3 +208,30 @@ async def test_a_device_that_knows_more_than_the_database_is_told_to_push_and_to
     )
     with pytest.raises(ResyncRequired):
         await wired.sync().pull(alice, cursor, tuple(Stream), 500)
+
+
+async def test_what_is_from_before_there_was_a_feed_is_told_after_the_upgrade(house) -> None:
+    wired, alice = house
+    await wired.patients().create(alice, {"family_name": "Obi"}, "ngozi")
+    gone = await wired.patients().create(alice, {"family_name": "Ito"}, "ben")
+    await wired.patients().delete(alice, "ben", Seen(gone.version))
+    metformin = {"kind": "medication", "title": "Metformin", "dose": 10}
+    await wired.records().create(alice, "ngozi", metformin, "r-1")
+    await wired.records().change(alice, "r-1", {"dose": 20}, Seen(1))
+    with pytest.raises(HeldBack):
+        await wired.records().change(replace(alice, device_id="phone"), "r-1", {"dose": 15}, Seen(1))
+
+    async def told() -> dict[tuple[str, str], object]:
+        pulled = await wired.sync().pull(alice, None, tuple(Stream), 500)
+        changes = json.loads(b"[" + pulled.changes + b"]")
+        return {(change["collection"], change["id"]): change for change in changes}
+
+    before, pool = await told(), wired.database().pool
+    assert len(before) == 4
+    await pool.execute("DELETE FROM change_feed WHERE practice_id = $1", alice.practice_id)
+    await pool.execute("UPDATE sync_heads SET seq = 0 WHERE practice_id = $1", alice.practice_id)
+    assert await refeed(wired.database()) >= 1
+    assert await told() == before
+    head = (await wired.sync().pull(alice, None, tuple(Stream), 500)).head
+    await refeed(wired.database())
+    assert (await wired.sync().pull(alice, None, tuple(Stream), 500)).head == head

@@ -28,14 +28,21 @@ CONFLICTS = Statement(
 
 
 async def refeed(database: Database) -> int:
-    """How many practices were filled. Each in one transaction that holds its head: writers wait, and come after it."""
+    """How many practices were filled. Each in one transaction that holds its head: writers wait, and come after it.
+
+    No server of an older release may write meanwhile: it does not know of the feed.
+    """
     filled = 0
     for (practice_id,) in await database.fetch(EMPTY):
         async with database.connection() as transaction:
             await transaction.run("BEGIN")
-            if await transaction.row(LOCK, practice=practice_id) is not None:
-                await _fill(transaction, practice_id)
-                filled += 1
+            try:
+                if await transaction.row(LOCK, practice=practice_id) is not None:
+                    await _fill(transaction, practice_id)
+                    filled += 1
+            except BaseException:
+                await transaction.run("ROLLBACK")
+                raise
             await transaction.run("COMMIT")
     return filled
 
