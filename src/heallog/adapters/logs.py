@@ -16,6 +16,7 @@ ALLOWED = frozenset(
         "account_id",
         "session_id",
         "contribution_id",
+        "push_id",
         "request_id",
         "action",
         "versions",

@@ -262,7 +262,8 @@ class Versions:
         assert step.policies is not None
         policies = await self._tightened(uow, head, step.policies(theirs))
         beside, version = _beside(head, started.number, mine, step.change, contribution, why)
-        edit = conflicts.Edit(decode(started.content or b"{}"), before, mine, step.locked(theirs))
+        ancestor: Content = before if started is latest else decode(started.content or b"{}")
+        edit = conflicts.Edit(ancestor, before, mine, step.locked(theirs))
         reconciled = conflicts.reconcile(theirs, edit, policies, Origin.of(version), Origin.of(standing))
         # A deletion gives way to an edit, but not to a mere proposal.
         survives = deletion is not None and not edit.locked
@@ -287,7 +288,7 @@ class Versions:
             uow, contribution, step.action, after, versions, names, conflict, started.number, disputes
         )
         # What it repeats of an earlier edit may be held back still.
-        return replace(kept, held=kept.held or _still_held(kept.conflict, actor, step.named(mine)))
+        return kept if kept.held else replace(kept, held=_still_held(kept.conflict, actor, step.named(mine)))
 
     async def _kept(
         self,

@@ -16,6 +16,17 @@ class ContributionCommitted:
 
 
 @dataclass(frozen=True, slots=True)
+class PushCommitted:
+    """What a device pushed is durable, all of it: so many versions, none where it was so already."""
+
+    practice_id: str
+    push_id: str
+    account_id: str
+    request_id: str
+    versions: int
+
+
+@dataclass(frozen=True, slots=True)
 class AccountRegistered:
     """A person registered, and with them a practice."""
 
@@ -51,4 +62,4 @@ class GlassBroken:
     emergency_id: str
 
 
-Event = ContributionCommitted | AccountRegistered | LoggedIn | SessionClosed | GlassBroken
+Event = ContributionCommitted | PushCommitted | AccountRegistered | LoggedIn | SessionClosed | GlassBroken

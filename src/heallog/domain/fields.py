@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from functools import lru_cache
 from typing import Any, NoReturn, Protocol
 
 from heallog.domain.errors import FieldError, InvalidFields, MalformedJson
@@ -49,7 +50,10 @@ def as_came(value: object) -> bytes:
     Half a surrogate pair is escaped; a number that is none is written as its name. Raises `MalformedJson`.
     """
     try:
-        return _AS_CAME.encode(_named(value)).encode()
+        try:
+            return _AS_CAME.encode(value).encode()
+        except ValueError:
+            return _AS_CAME.encode(_named(value)).encode()
     except RecursionError:
         raise MalformedJson("nested too deep") from None
 
@@ -66,8 +70,10 @@ def _named(value: object) -> object:
 
 
 def same(one: object, other: object) -> bool:
-    """Whether two JSON values are the same value (`1` and `true` are not)."""
-    if isinstance(one, str) or isinstance(other, str):
+    """Whether two JSON values are the same value (`1` and `true` are not, nor are `1` and `1.0`)."""
+    if one is other:
+        return True
+    if isinstance(one, str) or isinstance(other, str) or (type(one) is int and type(other) is int):
         return one == other
     return one == other and canonical(one) == canonical(other)
 
@@ -111,6 +117,7 @@ def _constant(name: str) -> NoReturn:
 _DECODER = json.JSONDecoder(object_pairs_hook=_pairs, parse_constant=_constant)
 
 
+@lru_cache(maxsize=1_024)
 def moment(at: datetime) -> str:
     """RFC 3339 UTC with milliseconds: `2026-03-01T09:30:00.000Z`."""
     return at.astimezone(UTC).isoformat(timespec="milliseconds")[:-6] + "Z"

@@ -121,7 +121,7 @@ def flat(content: Content, rules: Rules) -> dict[str, Any]:
     """Values by path: an object whose entries are merged one by one is told by them, and as empty where it has none."""
     values: dict[str, Any] = {}
     for name, value in content.items():
-        if _by_entry(name, rules) and value:
+        if isinstance(value, dict) and value and _by_entry(name, rules):
             values.update((f"{name}.{entry}", inner) for entry, inner in value.items())
         else:
             values[name] = value
@@ -142,6 +142,51 @@ def _by_entry(name: str, rules: Rules) -> bool:
 
 def three_way_merge(base: Content, theirs: Content, mine: Content, policies: Mergeable) -> Merged | Conflicted:
     """Theirs with what mine changed, field by field, each by its policy."""
+    return passed_by(base, theirs, mine, policies) or met(base, theirs, mine, policies)
+
+
+def passed_by(base: Content, theirs: Content, mine: Content, policies: Mergeable) -> Merged | None:
+    """What `met` comes to where no value was changed by both, as most edits are, without asking each policy.
+
+    None where anything has to be decided: then `met` decides.
+    """
+    rules = policies.rules
+    one, two, three = (_entered(side, rules) for side in (base, theirs, mine))
+    changed = _units_changed(one, two, rules)
+    by_me = _units_changed(one, three, rules)
+    if changed is None or by_me is None or not changed.keys().isdisjoint(by_me):
+        return None
+    values = dict(two)
+    for path in (path for paths in by_me.values() for path in paths):
+        values[path] = three.get(path)
+    content = _whole(values, policies)
+    if policies.broken(content):
+        return None
+    return Merged(content, tuple(_differing(flat(content, rules), flat(theirs, rules))), ())
+
+
+def _entered(side: Content, rules: Rules) -> dict[str, Any]:
+    """Values by path; that an object with entries is there at all is a value of its own."""
+    there: dict[str, Any] = {
+        name: {} for name, value in side.items() if isinstance(value, dict) and _by_entry(name, rules)
+    }
+    return flat(side, rules) | there
+
+
+def _units_changed(one: Content, other: Content, rules: Rules) -> dict[str, list[str]] | None:
+    """The paths that differ, by what they are merged with; None where one is a status, which may have gone back."""
+    units: dict[str, list[str]] = {}
+    for path in one.keys() | other.keys():
+        if not same(one.get(path), other.get(path)):
+            rule = rule_of(path, rules)
+            if rule.policy is Policy.MONOTONE:
+                return None
+            units.setdefault(_unit(path, rule.group), []).append(path)
+    return units
+
+
+def met(base: Content, theirs: Content, mine: Content, policies: Mergeable) -> Merged | Conflicted:
+    """Every field by its policy."""
     rules = policies.rules
     units = _units(base, theirs, mine, rules)
     found = dict(sorted((path, one) for unit in units for path, one in _together(unit)))
@@ -182,9 +227,13 @@ def _held(sides: Clash) -> _Found:
 
 def _content(found: Mapping[str, _Found], policies: Mergeable, *, turned: bool = False) -> dict[str, Any]:
     """The content of what was found, or of what would be, had the two come the other way round."""
+    return _whole({path: one.turned if turned else one.value for path, one in found.items()}, policies)
+
+
+def _whole(values: Content, policies: Mergeable) -> dict[str, Any]:
+    """A content of its values by path, with what follows from them."""
     content: dict[str, Any] = {}
-    for path, one in found.items():
-        value = one.turned if turned else one.value
+    for path, value in values.items():
         name, _, entry = path.partition(".")
         if value is None:
             continue
@@ -205,20 +254,18 @@ def _units(base: Content, theirs: Content, mine: Content, rules: Rules) -> Itera
 
     That an object with entries is there at all is merged like a field of its own.
     """
-    one, two, three = (
-        flat(side, rules) | {name: {} for name in side if _by_entry(name, rules)} for side in (base, theirs, mine)
-    )
+    one, two, three = (_entered(side, rules) for side in (base, theirs, mine))
     units: dict[str, Unit] = {}
     for path in sorted(one.keys() | two.keys() | three.keys()):
         rule = rule_of(path, rules)
         sides = Clash(path, rule.policy, rule.group, one.get(path), two.get(path), three.get(path), proposal=None)
-        units.setdefault(_unit(sides), []).append((sides, rule))
+        units.setdefault(_unit(path, rule.group), []).append((sides, rule))
     return units.values()
 
 
-def _unit(sides: Clash) -> str:
+def _unit(path: str, group: str) -> str:
     """The name of what a field is merged with: its group, or itself alone."""
-    return f"{sides.field.rpartition('.')[0]} {sides.group}" if sides.group else sides.field
+    return f"{path.rpartition('.')[0]} {group}" if group else path
 
 
 def _together(unit: Unit) -> Iterator[tuple[str, _Found]]:
@@ -332,8 +379,9 @@ def _doubtful(found: Mapping[str, _Found], names: Collection[str]) -> dict[str, 
         and one.sides.policy is not Policy.DERIVED
         and not same(one.sides.theirs, one.sides.mine)
     }
-    named = {_unit(sides) for path, sides in differing.items() if path in names or path.partition(".")[0] in names}
-    return {path: sides for path, sides in differing.items() if _unit(sides) in named} or differing
+    units = {path: _unit(path, sides.group) for path, sides in differing.items()}
+    named = {units[path] for path in differing if path in names or path.partition(".")[0] in names}
+    return {path: sides for path, sides in differing.items() if units[path] in named} or differing
 
 
 def _clashes(found: Mapping[str, _Found]) -> Iterator[Clash]:

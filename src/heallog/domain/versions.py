@@ -271,7 +271,9 @@ def _next(
         hash=b"",
         branch=beside,
     )
-    return replace(version, hash=chain(head.hash, version))
+    # It gets its hash before anyone has seen it.
+    object.__setattr__(version, "hash", chain(head.hash, version))
+    return version
 
 
 def saw(head: Head, seen: Seen) -> bool:

@@ -14,6 +14,7 @@ from heallog.domain.events import (
     Event,
     GlassBroken,
     LoggedIn,
+    PushCommitted,
     SessionClosed,
 )
 from heallog.domain.practices import Membership, Practice
@@ -79,6 +80,7 @@ def test_an_entry_that_belongs_to_no_version_names_none() -> None:
 def test_events_have_room_for_names_and_counts_only() -> None:
     told = [
         ContributionCommitted("northside", "contribution-1", "ada", "request-1", "records.amend", 1),
+        PushCommitted("northside", "push-1", "ada", "request-1", 500),
         AccountRegistered("northside", "ada"),
         LoggedIn("northside", "ada", "session-1"),
         SessionClosed("northside", "ada", "session-1", "replayed"),

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import product
+from operator import attrgetter
 from typing import Any
 
 from sqlalchemy import (
@@ -15,6 +16,8 @@ from sqlalchemy import (
     Table,
     Text,
     bindparam,
+    cast,
+    func,
     insert,
     literal_column,
     select,
@@ -26,7 +29,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 
 from heallog.adapters.postgres.accounts import accounts
 from heallog.adapters.postgres.database import Executor, Row, Statement
-from heallog.adapters.postgres.schema import ID, TIME, identifier, metadata, moment
+from heallog.adapters.postgres.schema import ID, SEPARATOR, TIME, identifier, metadata, moment
 from heallog.domain.audit import AuditEntry, Chosen, Line
 
 audit_entries = Table(
@@ -83,15 +86,39 @@ audit_seals = Table(
 )
 
 _WRITTEN = tuple(column for column in audit_entries.c if column.name not in PLACE)
-ADD = Statement(insert(audit_entries).values({c.name: bindparam(c.name, type_=c.type) for c in _WRITTEN} | dict(PLACE)))
+_PLAIN = tuple(c for c in audit_entries.c if c.name not in {*PLACE, "practice_id", "id", "fields", "subjects"})
+_LISTS = {"fields": Text(), "subjects": ID}
+_KEYS = ("practice_id", "id")
+_values = attrgetter(*_KEYS, *(column.name for column in _PLAIN))
+_NAMES = (*_KEYS, *(column.name for column in _PLAIN), *_LISTS)
+
+
+def _add() -> Statement:
+    """Rows out of one array parameter per column; lists come joined, and none as NULL."""
+    types = {c.name: c.type for c in audit_entries.c} | dict.fromkeys(_LISTS, Text())
+    arrays = func.unnest(*(bindparam(name, type_=ARRAY(types[name])) for name in _NAMES))
+    given = arrays.table_valued(*_NAMES).render_derived(name="given")
+    separator: Any = literal_column("E'\\x1f'")
+    values = {
+        name: cast(func.string_to_array(given.c[name], separator), ARRAY(_LISTS[name]))
+        if name in _LISTS
+        else given.c[name]
+        for name in _NAMES
+    } | dict(PLACE)
+    return Statement(insert(audit_entries).from_select(list(values), select(*values.values())))
+
+
+ADD = _add()
 
 
 async def add(executor: Executor, entries: Sequence[AuditEntry]) -> None:
-    """One statement each: logins and refusals come singly; those of versions go with their versions."""
-    for entry in entries:
-        values = {column.name: getattr(entry, column.name) for column in _WRITTEN}
-        lists = {"fields": list(entry.fields), "subjects": list(entry.subjects) or None}
-        await executor.fetch(ADD, **values | lists)
+    """One statement, however many there are. Entries of versions go with their versions."""
+    if not entries:
+        return
+    columns = [list(column) for column in zip(*map(_values, entries), strict=True)]
+    columns.append([SEPARATOR.join(entry.fields) for entry in entries])
+    columns.append([SEPARATOR.join(entry.subjects) or None for entry in entries])
+    await executor.fetch(ADD, **dict(zip(_NAMES, columns, strict=True)))
 
 
 # -- reading ------------------------------------------------------------------------------------------------------

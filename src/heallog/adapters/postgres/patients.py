@@ -25,9 +25,8 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from heallog.adapters.postgres.database import Executor, Statement
-from heallog.adapters.postgres.schema import ID, TIME, metadata
+from heallog.adapters.postgres.schema import ID, SEPARATOR, TIME, metadata
 from heallog.adapters.postgres.versions import (
-    SEPARATOR,
     Append,
     get_statement,
     head_columns,

@@ -21,6 +21,9 @@ metadata = MetaData(
 ID = Text(collation="C")
 TIME = DateTime(timezone=True)
 
+SEPARATOR = "\x1f"
+"""Joins lists inside an array parameter (PostgreSQL has no arrays of arrays of unequal length). No text holds it."""
+
 
 class Bytes(JSON):
     """JSON that asyncpg gives and takes as its bytes (the codec is set in `database.py`)."""

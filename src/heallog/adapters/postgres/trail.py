@@ -6,16 +6,10 @@ for a timer, and a reader alone waits for its own entry only (ADR 11).
 
 import asyncio
 from collections.abc import Sequence
-from operator import attrgetter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from sqlalchemy import Text, bindparam, cast, func, insert, literal_column, select
-from sqlalchemy.dialects.postgresql import ARRAY
-
-from heallog.adapters.postgres.audit import PLACE, audit_entries
-from heallog.adapters.postgres.database import CLOSING, Executor, Statement
-from heallog.adapters.postgres.schema import ID
-from heallog.adapters.postgres.versions import SEPARATOR
+from heallog.adapters.postgres.audit import add
+from heallog.adapters.postgres.database import CLOSING, Executor
 from heallog.domain.audit import AuditEntry
 from heallog.domain.errors import Unavailable
 
@@ -24,30 +18,6 @@ LARGEST = 1_000
 
 MOST_WAITING = 20_000
 """Entries that may wait; beyond that reads are refused, for the database does not keep up."""
-
-_PLAIN = tuple(c for c in audit_entries.c if c.name not in {*PLACE, "practice_id", "id", "fields", "subjects"})
-_LISTS = {"fields": Text(), "subjects": ID}
-_KEYS = ("practice_id", "id")
-_values = attrgetter(*_KEYS, *(column.name for column in _PLAIN))
-_NAMES = (*_KEYS, *(column.name for column in _PLAIN), *_LISTS)
-
-
-def _batch() -> Statement:
-    """Rows out of one array parameter per column; lists come joined, and none as NULL."""
-    types = {c.name: c.type for c in audit_entries.c} | dict.fromkeys(_LISTS, Text())
-    arrays = func.unnest(*(bindparam(name, type_=ARRAY(types[name])) for name in _NAMES))
-    given = arrays.table_valued(*_NAMES).render_derived(name="given")
-    separator: Any = literal_column("E'\\x1f'")
-    values = {
-        name: cast(func.string_to_array(given.c[name], separator), ARRAY(_LISTS[name]))
-        if name in _LISTS
-        else given.c[name]
-        for name in _NAMES
-    } | dict(PLACE)
-    return Statement(insert(audit_entries).from_select(list(values), select(*values.values())))
-
-
-BATCH = _batch()
 
 _Waiting = tuple[AuditEntry, "asyncio.Future[None]"]
 
@@ -102,7 +72,7 @@ class PostgresTrail:
 
     async def _write(self, batch: Sequence[_Waiting]) -> None:
         try:
-            await self._executor.fetch(BATCH, **_columns([entry for entry, _ in batch]))
+            await add(self._executor, [entry for entry, _ in batch])
         except Unavailable:
             raise
         except Exception:
@@ -118,13 +88,6 @@ class PostgresTrail:
         for _, kept in batch:
             if not kept.done():
                 kept.set_result(None)
-
-
-def _columns(entries: Sequence[AuditEntry]) -> dict[str, list[object]]:
-    columns = [list(column) for column in zip(*map(_values, entries), strict=True)]
-    columns.append([SEPARATOR.join(entry.fields) for entry in entries])
-    columns.append([SEPARATOR.join(entry.subjects) or None for entry in entries])
-    return dict(zip(_NAMES, columns, strict=True))
 
 
 def _fail(batch: Sequence[_Waiting], error: Exception) -> None:

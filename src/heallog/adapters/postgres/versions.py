@@ -33,12 +33,9 @@ from sqlalchemy.dialects.postgresql import ARRAY
 
 from heallog.adapters.postgres.audit import PLACE, audit_entries
 from heallog.adapters.postgres.database import Executor, Row, Statement
-from heallog.adapters.postgres.schema import ID, TIME, Bytes, identifier, metadata, moment
+from heallog.adapters.postgres.schema import ID, SEPARATOR, TIME, Bytes, identifier, metadata, moment
 from heallog.domain.audit import Written
 from heallog.domain.versions import ENTERED, Change, Collection, Head, Version
-
-SEPARATOR = "\x1f"
-"""Joins lists inside an array parameter (PostgreSQL has no arrays of arrays of unequal length). No text holds it."""
 
 versions = Table(
     "versions",

@@ -6,9 +6,9 @@ database is asked a constant number of times before and after, however many thin
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from heallog.application.ports.unit_of_work import UnitOfWork
 from heallog.domain.access import Actor
@@ -32,14 +32,7 @@ class Wanted:
     patient_id: str | None = None
 
 
-@dataclass(slots=True)
-class _Done:
-    """What was done so far, in its order; undone from the end."""
-
-    written: list[Written] = field(default_factory=list)
-    conflicts: dict[str, Conflict] = field(default_factory=dict)
-    entries: list[AuditEntry] = field(default_factory=list)
-    events: list[Event] = field(default_factory=list)
+_ABSENT: Any = object()
 
 
 class Batch:
@@ -53,8 +46,12 @@ class Batch:
         self._conflicts: dict[str, Conflict] = {}
         self._present: set[str] = set()
         self._setting: Setting | None = None
-        self._done = _Done()
+        self._written: list[Written] = []
+        self._made: dict[Key, tuple[Version, ...]] = {}
+        self._changed: dict[str, Conflict] = {}
+        self._entries: list[AuditEntry] = []
         self._refusals: list[AuditEntry] = []
+        self._journal: list[tuple[dict[Any, Any], Any, Any]] = []
 
     async def load(self, wanted: Sequence[Wanted]) -> None:
         """Lock patients, then records, each in the order of their ids; then read what late operations go back to."""
@@ -88,35 +85,43 @@ class Batch:
 
     def mark(self) -> "Mark":
         """Where things stand, to come back to: a contribution is all or nothing."""
-        done = self._done
-        sizes = len(done.written), len(done.entries), len(done.events)
-        return Mark(dict(self.heads), dict(self._conflicts), dict(done.conflicts), sizes)
+        return Mark(len(self._journal), len(self._written), len(self._entries))
 
     def back_to(self, mark: "Mark") -> None:
-        self.heads, self._conflicts = dict(mark.heads), dict(mark.known)
-        written, entries, events = mark.sizes
-        done = self._done
-        self._done = _Done(done.written[:written], dict(mark.conflicts), done.entries[:entries], done.events[:events])
+        while len(self._journal) > mark.journal:
+            known, key, before = self._journal.pop()
+            if before is _ABSENT:
+                del known[key]
+            else:
+                known[key] = before
+        del self._written[mark.written :], self._entries[mark.entries :]
 
-    async def write(self) -> None:
-        """Hand everything to the unit of work underneath, which commits it."""
-        done = self._done
+    def _set(self, known: dict[Any, Any], key: Any, value: Any) -> None:
+        self._journal.append((known, key, known.get(key, _ABSENT)))
+        known[key] = value
+
+    async def write(self) -> int:
+        """Hand everything to the unit of work underneath, which commits it. How many versions it is."""
         for collection in Collection:
             things = self._uow.patients if collection is Collection.PATIENTS else self._uow.records
-            for part in _without_repeats([one for one in done.written if one.head.collection is collection]):
+            for part in _without_repeats([one for one in self._written if one.head.collection is collection]):
                 await things.append(part)
-        if done.conflicts:
-            await self._uow.conflicts.put(list(done.conflicts.values()))
-        if entries := [*done.entries, *self._refusals]:
+        if self._changed:
+            await self._uow.conflicts.put(list(self._changed.values()))
+        if entries := [*self._entries, *self._refusals]:
             await self._uow.audit(entries)
-        for event in done.events:
-            self._uow.tell(event)
+        return sum(len(one.versions) for one in self._written)
 
     # -- what the unit of work is asked ---------------------------------------------------------------------------
 
     def lock(self, collection: Collection, ids: Sequence[str]) -> dict[str, Head]:
         found = ((thing_id, self.heads.get((collection, thing_id))) for thing_id in ids)
-        return {thing_id: head for thing_id, head in found if head is not None}
+        # What it was merged from is said once, to whoever merged.
+        return {
+            thing_id: replace(head, merged_from=()) if head.merged_from else head
+            for thing_id, head in found
+            if head is not None
+        }
 
     def append(self, written: Sequence[Written]) -> None:
         for item in written:
@@ -125,8 +130,11 @@ class Batch:
             if (0 if known is None else known.last) != item.before:
                 raise AlreadyExists("this id is taken")
         for item in written:
-            self.heads[item.head.collection, item.head.id] = replace(item.head, merged_from=())
-        self._done.written += written
+            head = item.head
+            key = head.collection, head.id
+            self._set(self.heads, key, head)
+            self._set(self._made, key, (*self._made.get(key, ()), *item.versions))
+        self._written += written
 
     def present(self, ids: Iterable[str]) -> set[str]:
         """Who was there, and who came or went by this batch."""
@@ -143,54 +151,42 @@ class Batch:
         if key not in self._lineages:
             self._lineages |= await self._uow.versions.lineages(self._actor.practice_id, [key], device_id)
         found, own = self._lineages[key]
-        made = [
-            version
-            for item in self._done.written
-            if (item.head.collection, item.head.id) == (collection, thing_id)
-            for version in item.versions
-        ]
+        made = self._made.get((collection, thing_id), ())
         started = next((version for version in made if version.number == base), found)
         later = [one for one in made if one.number > base and (one.parent or 0) >= base and one.change in ENTERED]
         return started, later[-1] if later else own
 
     async def numbered(self, collection: Collection, thing_id: str, numbers: Sequence[int]) -> dict[int, Version]:
         found = await self._uow.versions.numbered(self._actor.practice_id, collection, thing_id, numbers)
-        made = {
-            version.number: version
-            for item in self._done.written
-            if (item.head.collection, item.head.id) == (collection, thing_id)
-            for version in item.versions
-            if version.number in numbers
-        }
-        return found | made
+        made = self._made.get((collection, thing_id), ())
+        return found | {version.number: version for version in made if version.number in numbers}
 
     def these(self, ids: Sequence[str]) -> dict[str, Conflict]:
-        known = self._conflicts | self._done.conflicts
-        return {conflict_id: known[conflict_id] for conflict_id in ids if conflict_id in known}
+        return {conflict_id: self._conflicts[conflict_id] for conflict_id in ids if conflict_id in self._conflicts}
 
     def put(self, conflicts: Sequence[Conflict]) -> None:
-        self._done.conflicts.update({conflict.id: conflict for conflict in conflicts})
+        for conflict in conflicts:
+            self._set(self._conflicts, conflict.id, conflict)
+            self._set(self._changed, conflict.id, conflict)
 
     def setting(self) -> Setting | None:
         return self._setting
 
     def note(self, entries: Sequence[AuditEntry]) -> None:
-        self._done.entries += entries
+        self._entries += entries
 
     async def record(self, entry: AuditEntry) -> None:
         """A refusal, as `Trail` has it: it stays, whatever becomes of the contribution."""
         self._refusals.append(entry)
 
-    def tell(self, event: Event) -> None:
-        self._done.events.append(event)
-
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    heads: dict[Key, Head]
-    known: dict[str, Conflict]
-    conflicts: dict[str, Conflict]
-    sizes: tuple[int, int, int]
+    """How much had been done."""
+
+    journal: int
+    written: int
+    entries: int
 
 
 def _without_repeats(written: Sequence[Written]) -> list[list[Written]]:
@@ -287,7 +283,7 @@ class BatchUnitOfWork:
         self._batch.note(entries)
 
     def tell(self, event: Event) -> None:
-        self._batch.tell(event)
+        """The push tells, once, of all of it."""
 
     async def commit(self) -> None:
         """The push commits."""

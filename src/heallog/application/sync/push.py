@@ -19,6 +19,7 @@ from heallog.application.versions import Why
 from heallog.domain.access import Actor, Permission, authorise
 from heallog.domain.audit import noted
 from heallog.domain.errors import DomainError, HeldBack, InvalidFields, PushConflict, Unavailable
+from heallog.domain.events import PushCommitted
 from heallog.domain.fields import as_came, canonical
 from heallog.domain.pushes import MERGE, Operation, Outcome, Push, Quarantined, Status, pushed, unlike
 from heallog.domain.sync import Stream
@@ -78,13 +79,14 @@ class Pushes:
                     f"{len(clashes)} of {len(outcomes)} operations are in conflict; nothing was kept",
                     context={"conflicts": [one.as_dict() for one in clashes]},
                 )
-            await batch.write()
+            versions = await batch.write()
             if quarantined:
                 await uow.sync.quarantine(quarantined)
             answer = canonical({"push_id": push.id, "results": [one.as_dict() for one in outcomes]})
             uow.sync.again(actor.practice_id, again)
             await uow.sync.keep(pushed(actor, push.id, now, digest, answer))
             await uow.audit([noted(self._ids(), now, actor, "sync.push", thing_id=push.id)])
+            uow.tell(PushCommitted(actor.practice_id, push.id, actor.account_id, actor.request_id, versions))
             await uow.commit()
         return answer
 
