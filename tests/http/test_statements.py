@@ -287,3 +287,91 @@ async def test_an_import_is_as_many_statements_for_fifty_resources_as_for_one(cl
         counts.append(len(inside(statements)))
     assert counts[1] == counts[2]
     assert counts[2] <= 14
+
+
+def _operations(of: str, number: int) -> list[dict[str, Any]]:
+    """Every sort of thing that can become of an operation, about things that `_before` left."""
+
+    def one(op: str, name: str, base: int | None = None, **more: Any) -> dict[str, Any]:
+        said = {"op": op, "collection": "records", "id": f"{of}-{name}-{number}", **more}
+        return said if base is None else {**said, "base_version": base}
+
+    made = {"patient_id": f"{of}-{number}", "fields": {"kind": "medication", "title": "Metformin", "dose": 10}}
+    return [
+        {"op": "create", "collection": "patients", "id": f"{of}-new-{number}", "fields": {"family_name": "Ito"}},
+        one("create", "new", **{**made, "patient_id": f"{of}-new-{number}"}),
+        one("update", "new", 1, fields={"dose": 11}),
+        one("update", "new", 1, fields={"dose": 12}),
+        {"op": "update", "collection": "patients", "id": f"{of}-{number}", "base_version": 1, "fields": {"phone": "1"}},
+        one("update", "merged", 1, fields={"dose": 20}),
+        one("update", "clashes", 1, fields={"dose": 20}),
+        one("update", "clashes", 1, fields={"dose": 30}),
+        one("update", "head", 1, fields={"dose": 20}),
+        one("update", "head", 1, fields={"dose": 30}),
+        one("update", "deleted", 1, fields={"dose": 20}),
+        one("delete", "deleted", 1),
+        one("delete", "edited", 1),
+        one("create", "same", **made),
+        one("create", "other", **{**made, "fields": {**made["fields"], "dose": 99}}),
+        one("create", "own", **{**made, "fields": {**made["fields"], "dose": 99}}),
+        one("update", "missing", 1, fields={"dose": 20}),
+        one("update", "merged", 2, fields={"dose": "much"}),
+    ]
+
+
+async def _before(clinic: Clinic, of: str, size: int, tablet: str) -> None:
+    """Things that others made, changed and deleted; what ends in `own` the tablet made itself."""
+
+    async def push(token: str | None, name: str, operations: list[dict[str, Any]]) -> None:
+        groups = [{"operations": [one]} for one in operations]
+        answer = await clinic.call(
+            "POST", "/v1/sync/push", {"push_id": f"{of}-{name}", "contributions": groups}, token=token
+        )
+        assert answer.status_code == 200, answer.text
+        assert {one["status"] for one in answer.json()["results"]} <= {"created", "updated"}, answer.text
+
+    def about(name: str, number: int, op: str, **more: Any) -> dict[str, Any]:
+        return {"op": op, "collection": "records", "id": f"{of}-{name}-{number}", **more}
+
+    fields = {"kind": "medication", "title": "Metformin", "dose": 10}
+    numbers = range(size)
+    names = ("merged", "clashes", "head", "deleted", "edited", "same", "other")
+    people = [
+        {"op": "create", "collection": "patients", "id": f"{of}-{number}", "fields": {"family_name": "Obi"}}
+        for number in numbers
+    ]
+    made = [
+        about(name, number, "create", patient_id=f"{of}-{number}", fields=fields)
+        for name in names
+        for number in numbers
+    ]
+    own = [about("own", number, "create", patient_id=f"{of}-{number}", fields=fields) for number in numbers]
+    moved = [
+        about(name, number, "update", base_version=1, fields=changes)
+        for name, changes in (
+            ("merged", {"title": "Metformin 500"}),
+            ("clashes", {"dose": 15}),
+            ("edited", {"dose": 15}),
+        )
+        for number in numbers
+    ]
+    gone = [about("deleted", number, "delete", base_version=1) for number in numbers]
+    await push(None, "made", [*people, *made])
+    await push(tablet, "own", own)
+    await push(None, "moved", [*moved, *gone])
+
+
+async def test_a_push_is_as_many_statements_for_many_operations_as_for_few(clinic: Clinic, connections: Any) -> None:
+    tablet = await clinic.token_for(device="tablet")
+    counts, told = [], []
+    for of, size in (("first", 1), ("two", 2), ("twenty", 20)):
+        await _before(clinic, of, size, tablet)
+        groups = [{"operations": [one]} for number in range(size) for one in _operations(of, number)]
+        with heard(connections) as statements:
+            answer = await clinic.call("POST", "/v1/sync/push", {"push_id": of, "contributions": groups}, token=tablet)
+        assert answer.status_code == 200, answer.text
+        counts.append(len(inside(statements)))
+        told.append(sorted({one["status"] for one in answer.json()["results"]}))
+    assert told[0] == ["conflict", "created", "merged", "quarantined", "unchanged", "updated"]
+    assert told[0] == told[1] == told[2]
+    assert counts[1] == counts[2], (counts, statements)

@@ -20,13 +20,20 @@ class Patients:
     """Create, change, delete, restore, revert; read, find, and look back."""
 
     def __init__(
-        self, uow: UnitOfWorkFactory, reads: PatientReads, versions: VersionReads, books: Books, clock: Clock, ids: Ids
+        self,
+        uow: UnitOfWorkFactory,
+        reads: PatientReads,
+        versions: VersionReads,
+        books: Books,
+        clock: Clock,
+        ids: Ids,
+        contributions: Ids | None = None,
     ) -> None:
         self.books = books
         self._uow = uow
         self._reads = reads
         self._ids = ids
-        self._versions = Versions(Collection.PATIENTS, uow, versions, clock, ids)
+        self._versions = Versions(Collection.PATIENTS, uow, versions, clock, ids, contributions)
 
     @audited("patients.create")
     async def create(self, actor: Actor, body: Content, patient_id: str | None = None, why: Why = NO_REASON) -> Head:

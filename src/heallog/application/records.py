@@ -20,13 +20,20 @@ class Records:
     """Create, change, sign, amend, mark as error, delete, restore, revert; read, list, and look back."""
 
     def __init__(
-        self, uow: UnitOfWorkFactory, reads: RecordReads, versions: VersionReads, books: Books, clock: Clock, ids: Ids
+        self,
+        uow: UnitOfWorkFactory,
+        reads: RecordReads,
+        versions: VersionReads,
+        books: Books,
+        clock: Clock,
+        ids: Ids,
+        contributions: Ids | None = None,
     ) -> None:
         self.books = books
         self._uow = uow
         self._reads = reads
         self._ids = ids
-        self._versions = Versions(Collection.RECORDS, uow, versions, clock, ids)
+        self._versions = Versions(Collection.RECORDS, uow, versions, clock, ids, contributions)
 
     @audited("records.create")
     async def create(

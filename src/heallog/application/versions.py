@@ -95,16 +95,24 @@ class Versions:
     """The versioned side of one collection."""
 
     def __init__(
-        self, collection: Collection, uow: UnitOfWorkFactory, reads: VersionReads, clock: Clock, ids: Ids
+        self,
+        collection: Collection,
+        uow: UnitOfWorkFactory,
+        reads: VersionReads,
+        clock: Clock,
+        ids: Ids,
+        contributions: Ids | None = None,
     ) -> None:
+        """`contributions` gives them their ids, where several changes are committed together."""
         self.collection = collection
         self._uow = uow
         self._reads = reads
         self._clock = clock
         self._ids = ids
+        self._contributions = contributions or ids
 
     def contribution(self, actor: Actor) -> Contribution:
-        return Contribution(self._ids(), actor, self._clock())
+        return Contribution(self._contributions(), actor, self._clock())
 
     def missing(self) -> NotFound:
         return NotFound(f"there is no such {self.collection[:-1]}")
@@ -288,7 +296,9 @@ class Versions:
             uow, contribution, step.action, after, versions, names, conflict, started.number, disputes
         )
         # What it repeats of an earlier edit may be held back still.
-        return kept if kept.held else replace(kept, held=_still_held(kept.conflict, actor, step.named(mine)))
+        if not kept.held and _still_held(kept.conflict, actor, step.named(mine)):
+            return replace(kept, held=True)
+        return kept
 
     async def _kept(
         self,

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from heallog.domain.access import Actor
-from heallog.domain.versions import Head, Version
+from heallog.domain.versions import Head, Version, immutable
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class AuditEntry:
     """One line of the trail.
 
@@ -86,7 +86,7 @@ def operated(
     )
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Written:
     """New versions of one thing, the head after them and the entry that declares them: all stored, or none."""
 

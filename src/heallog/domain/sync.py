@@ -10,7 +10,7 @@ import json
 import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
@@ -71,9 +71,9 @@ class Feed:
     def wrote(self, written: Iterable[Written]) -> None:
         """Heads that moved, with the contributions that moved them."""
         for item in written:
-            told, moved = self._of(item.head.practice_id), of_head(item.head)
-            told.items[moved.stream, moved.id] = moved
-            told.contributions.update(version.contribution_id for version in item.versions)
+            practice_id = item.head.practice_id
+            self.tell(practice_id, (of_head(item.head),))
+            self._of(practice_id).contributions.update(version.contribution_id for version in item.versions)
 
     def again(self, practice_id: str, keys: Iterable[tuple[Stream, str]]) -> None:
         """Things that did not change, and shall come as if they had."""
@@ -112,8 +112,7 @@ def of_head(head: Head) -> Item:
         return Item(
             stream, head.id, head.patient_id, head.version, _wire(stream, head.id, head.version, "delete", data)
         )
-    # What it was merged from is said once, to whoever merged.
-    data = document(replace(head, merged_from=()) if head.merged_from else head)
+    data = document(head, merger=False)
     return Item(stream, head.id, head.patient_id, head.version, _wire(stream, head.id, head.version, "put", data))
 
 

@@ -1,7 +1,7 @@
 """The change feed in PostgreSQL: written as a unit of work commits, read by one statement a page."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +35,8 @@ from heallog.adapters.postgres.schema import ID, identifier, metadata
 from heallog.application.ports import sync as ports
 from heallog.application.ports.sync import Page
 from heallog.domain import watermelon
-from heallog.domain.sync import Feed, Place, Stream
+from heallog.domain.audit import Written
+from heallog.domain.sync import Feed, Item, Place, Stream
 
 Snapshot = Callable[[], AbstractAsyncContextManager[Transaction]]
 
@@ -205,7 +206,36 @@ PAGE = _page(change_feed.c.wire, [None])
 ROWS = _page(change_feed.c.row, [stream.rank for stream in Stream])
 
 
-async def write(executor: Executor, feed: Feed) -> None:
+class Prepared(Feed):
+    """What devices are told, with the rows of it made as it comes: the database has versions to write meanwhile."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows: dict[tuple[str, Stream, str], bytes] = {}
+
+    def tell(self, practice_id: str, items: Iterable[Item]) -> None:
+        items = tuple(items)
+        super().tell(practice_id, items)
+        for item in items:
+            self.rows[practice_id, item.stream, item.id] = watermelon.row_of(item)
+
+
+async def append(work: Coroutine[Any, Any, None], feed: Feed, written: Sequence[Written]) -> None:
+    """Let the database write versions, and prepare what is told of them meanwhile."""
+    writing = asyncio.create_task(work)
+    try:
+        for start in range(0, len(written), _AT_ONCE):
+            # The first turn sends the statement; a long one leaves in several.
+            await asyncio.sleep(0)
+            feed.wrote(written[start : start + _AT_ONCE])
+    finally:
+        await writing
+
+
+_AT_ONCE = 25
+
+
+async def write(executor: Executor, feed: Prepared) -> None:
     """The last statement before the commit. Every practice has a head: it got one when it began."""
     for practice_id, items in feed.told():
         await executor.fetch(
@@ -216,7 +246,7 @@ async def write(executor: Executor, feed: Feed) -> None:
             patients=[item.patient_id for item in items],
             versions=[item.version for item in items],
             wires=[item.wire for item in items],
-            rows=[watermelon.row_of(item) for item in items],
+            rows=[feed.rows[practice_id, item.stream, item.id] for item in items],
             contributions=feed.contributions(practice_id),
         )
         if again := feed.repeated(practice_id):

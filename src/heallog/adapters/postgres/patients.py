@@ -24,6 +24,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY
 
+from heallog.adapters.postgres import feed
 from heallog.adapters.postgres.database import Executor, Statement
 from heallog.adapters.postgres.schema import ID, SEPARATOR, TIME, metadata
 from heallog.adapters.postgres.versions import (
@@ -164,8 +165,7 @@ class PatientRepository:
         return {row[0] for row in rows}
 
     async def append(self, written: Sequence[Written]) -> None:
-        await APPEND(self._executor, written)
-        self._feed.wrote(written)
+        await feed.append(APPEND(self._executor, written), self._feed, written)
 
 
 class PatientReads:

@@ -18,6 +18,7 @@ from sqlalchemy import (
     tuple_,
 )
 
+from heallog.adapters.postgres import feed
 from heallog.adapters.postgres.database import Executor, Statement
 from heallog.adapters.postgres.patients import patients
 from heallog.adapters.postgres.schema import ID, TIME, metadata, moment
@@ -128,8 +129,7 @@ class RecordRepository:
         return {row["id"]: head_of(Collection.RECORDS, row) for row in rows}
 
     async def append(self, written: Sequence[Written]) -> None:
-        await APPEND(self._executor, written)
-        self._feed.wrote(written)
+        await feed.append(APPEND(self._executor, written), self._feed, written)
 
 
 class RecordReads:

@@ -9,7 +9,7 @@ from heallog.adapters.postgres.conflicts import conflict_of, conflicts
 from heallog.adapters.postgres.database import Database, Statement, Transaction
 from heallog.adapters.postgres.ledger import PostgresLedger
 from heallog.adapters.postgres.schema import ID
-from heallog.domain.sync import Feed, Item, of_conflict, of_head
+from heallog.domain.sync import Item, of_conflict, of_head
 from heallog.domain.versions import Collection
 
 BATCH = 1_000
@@ -48,13 +48,13 @@ async def refeed(database: Database) -> int:
 
 
 async def _fill(transaction: Transaction, practice_id: str) -> None:
-    feed, told = Feed(), 0
+    feed, told = table.Prepared(), 0
     async for item in _items(transaction, practice_id):
         feed.tell(practice_id, [item])
         told += 1
         if told % BATCH == 0:
             await table.write(transaction, feed)
-            feed = Feed()
+            feed = table.Prepared()
     await table.write(transaction, feed)
 
 

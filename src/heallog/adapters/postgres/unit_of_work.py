@@ -25,7 +25,6 @@ from heallog.application.ports.world import Ears
 from heallog.domain.audit import AuditEntry
 from heallog.domain.errors import DomainError
 from heallog.domain.events import Event
-from heallog.domain.sync import Feed
 
 EXCLUSIVE = Statement(
     select(
@@ -58,7 +57,7 @@ class PostgresUnitOfWork:
         self._stack = AsyncExitStack()
         self._transaction: Transaction | None = None
         self._open = False
-        self._feed = Feed()
+        self._feed = feed.Prepared()
 
     async def __aenter__(self) -> Self:
         transaction = await self._stack.enter_async_context(self._database.connection())

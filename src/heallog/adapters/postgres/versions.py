@@ -292,7 +292,9 @@ class Append:
 
 
 def _columns(names: Iterable[str], rows: Iterable[tuple[Any, ...]]) -> dict[str, list[Any]]:
-    return dict(zip(names, map(list, zip(*rows, strict=True)), strict=True))
+    """One array per column. One that has no values is empty: `unnest` fills it up with NULL."""
+    columns = (column if any(value is not None for value in column) else () for column in zip(*rows, strict=True))
+    return dict(zip(names, map(list, columns), strict=True))
 
 
 def _version_row(version: Version) -> tuple[Any, ...]:

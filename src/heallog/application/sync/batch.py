@@ -4,8 +4,8 @@ The use cases of patients and records run on it one after the other, as they do 
 database is asked a constant number of times before and after, however many things there are.
 """
 
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Self
@@ -20,6 +20,7 @@ from heallog.domain.policies import Setting
 from heallog.domain.versions import ENTERED, Collection, Head, Version
 
 Key = tuple[Collection, str]
+Number = tuple[Collection, str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,9 @@ class Batch:
         self._uow = uow
         self._actor = actor
         self.heads: dict[Key, Head] = {}
-        self._lineages: dict[tuple[Collection, str, int], tuple[Version | None, Version | None]] = {}
+        self._lineages: dict[Number, tuple[Version | None, Version | None]] = {}
+        self._versions: dict[Number, Version] = {}
+        self._loaded: frozenset[Key] = frozenset()
         self._conflicts: dict[str, Conflict] = {}
         self._present: set[str] = set()
         self._setting: Setting | None = None
@@ -62,20 +65,44 @@ class Batch:
                 things = self._uow.patients if collection is Collection.PATIENTS else self._uow.records
                 found = await things.lock(practice_id, ids)
                 self.heads.update({(collection, thing_id): head for thing_id, head in found.items()})
+        self._loaded = frozenset(self.heads)
         owners = sorted({one.patient_id for one in wanted if one.patient_id is not None})
         if owners:
             self._present = await self._uow.patients.present(practice_id, owners)
-        late = [
-            (one.collection, one.id, one.base)
-            for one in wanted
-            if (head := self.heads.get((one.collection, one.id))) is not None and one.base != head.version
-        ]
-        if late:
-            self._lineages = await self._uow.versions.lineages(practice_id, late, self._actor.device_id)
+        known = [one for one in wanted if (one.collection, one.id) in self.heads]
+        times = Counter((one.collection, one.id) for one in known)
+        await self._look_up(number for one in known for number in self._late(one, times))
+        deletions = ((*key[:2], self._versions[key].parent or 0) for key in self._gone() if key in self._versions)
+        await self._look_up(deletions)
         disputed = sorted({head.conflict_id for head in self.heads.values() if head.conflict_id is not None})
         if disputed:
             self._conflicts = await self._uow.conflicts.these(practice_id, disputed)
         self._setting = await self._uow.policies.current(practice_id)
+
+    def _late(self, one: Wanted, times: Mapping[Key, int]) -> Iterator[Number]:
+        """The versions that an operation may go back to: the one that it names, unless that is surely the head; of a
+        creation that was made before, the first; of what is deleted, the deletion."""
+        key = one.collection, one.id
+        head = self.heads[key]
+        if one.base != head.version:
+            yield *key, one.base
+        if times[key] > 1:
+            # By the second, the head has moved.
+            yield *key, head.version
+        if one.base == 0:
+            yield *key, 1
+        if head.deleted:
+            yield *key, head.version
+
+    def _gone(self) -> list[Number]:
+        return [(*key, head.version) for key, head in self.heads.items() if head.deleted]
+
+    async def _look_up(self, asked: Iterable[Number]) -> None:
+        """Versions, and what the device itself made of each last."""
+        new = sorted(set(asked) - self._lineages.keys())
+        if new:
+            self._lineages |= await self._uow.versions.lineages(self._actor.practice_id, new, self._actor.device_id)
+            self._versions = {key: found for key, (found, _) in self._lineages.items() if found is not None}
 
     # -- doing --------------------------------------------------------------------------------------------------
 
@@ -143,23 +170,26 @@ class Batch:
             thing_id for thing_id, head in heads if (thing_id in self._present if head is None else not head.deleted)
         }
 
-    async def lineage(
-        self, collection: Collection, thing_id: str, base: int, device_id: str
-    ) -> tuple[Version | None, Version | None]:
+    async def lineage(self, collection: Collection, thing_id: str, base: int) -> tuple[Version | None, Version | None]:
         """What was loaded, and what this very batch made of it."""
         key = collection, thing_id, base
-        if key not in self._lineages:
-            self._lineages |= await self._uow.versions.lineages(self._actor.practice_id, [key], device_id)
-        found, own = self._lineages[key]
+        if key not in self._lineages and (collection, thing_id) in self._loaded:
+            await self._look_up([key])
+        # What was not there when the batch began, it made itself.
+        found, own = self._lineages.get(key, (None, None))
         made = self._made.get((collection, thing_id), ())
         started = next((version for version in made if version.number == base), found)
         later = [one for one in made if one.number > base and (one.parent or 0) >= base and one.change in ENTERED]
         return started, later[-1] if later else own
 
     async def numbered(self, collection: Collection, thing_id: str, numbers: Sequence[int]) -> dict[int, Version]:
-        found = await self._uow.versions.numbered(self._actor.practice_id, collection, thing_id, numbers)
-        made = self._made.get((collection, thing_id), ())
-        return found | {version.number: version for version in made if version.number in numbers}
+        """What this batch made, or else what was loaded."""
+        key = collection, thing_id
+        made = {version.number: version for version in self._made.get(key, ())}
+        if key in self._loaded:
+            await self._look_up((*key, number) for number in numbers if number not in made)
+        found = {number: made.get(number) or self._versions.get((*key, number)) for number in numbers}
+        return {number: version for number, version in found.items() if version is not None}
 
     def these(self, ids: Sequence[str]) -> dict[str, Conflict]:
         return {conflict_id: self._conflicts[conflict_id] for conflict_id in ids if conflict_id in self._conflicts}
@@ -232,9 +262,9 @@ class _Versions:
         collection: Collection,
         thing_id: str,
         base: int,
-        device_id: str,
+        device_id: str,  # noqa: ARG002
     ) -> tuple[Version | None, Version | None]:
-        return await self._batch.lineage(collection, thing_id, base, device_id)
+        return await self._batch.lineage(collection, thing_id, base)
 
     async def numbered(
         self,

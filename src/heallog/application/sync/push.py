@@ -1,5 +1,6 @@
 """Use cases of sync: push what was done without a network."""
 
+import asyncio
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,9 @@ from heallog.domain.fields import as_came, canonical
 from heallog.domain.pushes import MERGE, Operation, Outcome, Push, Quarantined, Status, pushed, unlike
 from heallog.domain.sync import Stream
 from heallog.domain.versions import Collection, Head, Seen
+
+TURN = 50
+"""Contributions after which other requests of this process get on: some ten milliseconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +100,10 @@ class Pushes:
         capabilities = self._over(batch, now)
         outcomes: dict[int, Outcome] = {}
         quarantined: list[Quarantined] = []
-        for contribution in push.in_order():
+        for number, contribution in enumerate(push.in_order(), 1):
+            if number % TURN == 0:
+                # Nothing in here waits: let others have their turn.
+                await asyncio.sleep(0)
             mark = batch.mark()
             made: list[Outcome] = []
             refusal: DomainError | None = None
@@ -122,11 +129,12 @@ class Pushes:
         return [outcomes[index] for index in sorted(outcomes)], quarantined
 
     def _over(self, batch: Batch, now: datetime) -> _Capabilities:
-        """The use cases, on the batch: their refusals are kept with it, and all of it happens at one time."""
+        """The use cases, on the batch: all of it is one contribution, at one time, and refusals are kept with it."""
         uow = cast("UnitOfWorkFactory", batch.unit_of_work)
         books = Books(batch, lambda: now, self._ids)
         patient_reads, record_reads, versions = self._reads
-        shared: Any = (versions, books, lambda: now, self._ids)
+        contribution_id = self._ids()
+        shared: Any = (versions, books, lambda: now, self._ids, lambda: contribution_id)
         return _Capabilities(Patients(uow, patient_reads, *shared), Records(uow, record_reads, *shared))
 
     async def _one(self, actor: Actor, operation: Operation, on: _Capabilities, batch: Batch) -> Outcome:
