@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from datetime import timedelta
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -58,6 +59,7 @@ from heallog.application.sync.push import Pushes
 from heallog.application.sync.quarantine import Quarantine
 from heallog.application.sync.watermelon import Watermelon
 from heallog.application.trail import Books
+from heallog.domain.sync import Pages
 from heallog.domain.tries import Allowance
 from heallog.entrypoints.cli import create_cli
 from heallog.entrypoints.demo import PASSWORD, PEOPLE, seed
@@ -118,6 +120,15 @@ def read_settings() -> config.Settings:
     if wrong:
         raise config.ConfigurationError("\n".join(wrong))
     return settings
+
+
+def _pages(settings: config.Settings) -> Pages:
+    return Pages(
+        settings.min_sync_batch_size,
+        settings.sync_batch_size,
+        settings.max_sync_records,
+        timedelta(hours=settings.sync_pull_hours),
+    )
 
 
 def _rate_limits(settings: config.Settings) -> limits.RateLimits | None:
@@ -213,11 +224,34 @@ class Container(containers.DeclarativeContainer):
     feed_reads = providers.Singleton(
         feed.FeedReads, database, database.provided.snapshot, settings.provided.database_connections
     )
-    sync = providers.Singleton(Sync, feed_reads, books, clock, keys=providers.Singleton(_keys, settings, "sync cursor"))
-    pushes = providers.Singleton(Pushes, uow.provider, patient_reads, record_reads, version_reads, books, clock, ids)
+    pages = providers.Singleton(_pages, settings)
+    sync = providers.Singleton(
+        Sync, feed_reads, books, clock, pages, keys=providers.Singleton(_keys, settings, "sync cursor")
+    )
+    pushes = providers.Singleton(
+        Pushes,
+        uow.provider,
+        patient_reads,
+        record_reads,
+        version_reads,
+        books,
+        clock,
+        ids,
+        most=settings.provided.max_sync_records,
+    )
     quarantine = providers.Singleton(Quarantine, uow.provider, pushes, books, clock, ids)
     watermelon_sync = providers.Singleton(
-        Watermelon, uow.provider, feed_reads, pushes, conflicts, conflict_reads, books, clock, ids
+        Watermelon,
+        uow.provider,
+        feed_reads,
+        pushes,
+        conflicts,
+        conflict_reads,
+        books,
+        clock,
+        ids,
+        part=settings.provided.sync_batch_size,
+        most=settings.provided.max_sync_rows,
     )
     audit_reads = providers.Singleton(postgres_audit.AuditReads, database)
     evidence = providers.Factory(seals.evidence, database)
@@ -306,6 +340,9 @@ def http_app(wired: Container) -> Litestar:
         {name: getattr(wired, name) for name in SERVED},
         door=wired.sessions,
         rate_limits=wired.rate_limits,
+        pages=wired.pages(),
+        largest_body=wired.settings().max_body_mebibytes,
+        largest_push=wired.settings().max_push_mebibytes,
         proxies=wired.settings().proxies,
         on_startup=[database.open, *(one.start for one in beside)],
         on_shutdown=[trail.close, *(one.stop for one in beside), leave, database.close],

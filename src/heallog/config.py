@@ -68,6 +68,13 @@ class Settings(BaseSettings):
     rate_public: str = "300/minute"
     rate_login: str = "5/15 minutes"
     rate_otp: str = "3/hour"
+    max_sync_records: int = Field(default=5_000, ge=1, le=50_000)
+    sync_batch_size: int = Field(default=500, ge=1, le=50_000)
+    min_sync_batch_size: int = Field(default=50, ge=1, le=50_000)
+    max_sync_rows: int = Field(default=50_000, ge=1, le=1_000_000)
+    sync_pull_hours: int = Field(default=24, ge=1, le=24 * 30)
+    max_body_mebibytes: int = Field(default=10, ge=1, le=1024)
+    max_push_mebibytes: int = Field(default=64, ge=1, le=1024)
     seal_every: float = Field(default=5, gt=0, le=3600)
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
@@ -145,7 +152,28 @@ def read() -> Settings:
         raise ConfigurationError("\n".join(lines)) from None
     if settings.database_url is not None and not settings.database_url.startswith(("postgresql://", "postgres://")):
         raise ConfigurationError("HEALLOG_DATABASE_URL: must begin with postgresql://")
+    _check_order(settings)
     return settings
+
+
+_ORDERS = (
+    ("min_sync_batch_size", "sync_batch_size"),
+    ("sync_batch_size", "max_sync_records"),
+    ("sync_batch_size", "max_sync_rows"),
+    ("max_body_mebibytes", "max_push_mebibytes"),
+)
+"""Pairs of settings of which the first may not be over the second."""
+
+
+def _check_order(settings: Settings) -> None:
+    """Raises `ConfigurationError` naming every limit that is over another one that it must stay within."""
+    wrong = [
+        f"HEALLOG_{less.upper()}: {getattr(settings, less)} is over HEALLOG_{more.upper()}, which is {most}"
+        for less, more in _ORDERS
+        if getattr(settings, less) > (most := getattr(settings, more))
+    ]
+    if wrong:
+        raise ConfigurationError("\n".join(wrong))
 
 
 def _kept_key(path: Path) -> str:

@@ -44,6 +44,8 @@ def container(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> It
         rate_limits=False,
         # Every test comes from the same address.
         login_tries_per_address=1_000_000,
+        # Pages of one or two are enough to turn.
+        min_sync_batch_size=1,
         _env_file=None,
     )
     wired = bootstrap.container(settings)

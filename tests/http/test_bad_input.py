@@ -13,11 +13,12 @@ from hypothesis import strategies as st
 
 from heallog.domain import patients, records
 from heallog.domain.access import Role
-from heallog.entrypoints.http.app import LARGEST_BODY
+from heallog.entrypoints.http.app import MEBIBYTE
 from heallog.entrypoints.http.bodies import CHANGING, CREATING
 
 from . import operations
 from .clinic import Clinic, NewClinic, fields_of, refused
+from .people import NewHouse
 
 
 @dataclass
@@ -184,20 +185,34 @@ async def in_pieces(size: int) -> AsyncIterator[bytes]:
 
 
 async def test_a_body_over_ten_mebibytes_is_too_large(chart: Chart) -> None:
-    body = b'{"family_name": "' + b"a" * LARGEST_BODY + b'"}'
+    body = b'{"family_name": "' + b"a" * (10 * MEBIBYTE) + b'"}'
     for method, path in (*WITH_BODIES[:4], WITH_BODIES[-1]):
-        refused(await chart.clinic.call(method, chart.path(path), raw=body), 413, "TOO_LARGE")
+        error = refused(await chart.clinic.call(method, chart.path(path), raw=body), 413, "TOO_LARGE")
+        assert error["message"] == "the body is too large: at most 10 MiB at this address"
+
+
+@pytest.mark.parametrize("path", ["/v1/sync/push", "/v1/sync/watermelon"])
+async def test_what_a_device_did_may_be_larger(chart: Chart, another: NewHouse, path: str) -> None:
+    clinic = (await another(max_push_mebibytes=11)).clinic(chart.clinic)
+    for mebibytes, good in ((11, True), (12, False)):
+        body = b'{"colour": "' + b"a" * (mebibytes * MEBIBYTE - 20) + b'"}'
+        answer = await clinic.call("POST", path, raw=body)
+        if good:
+            refused(answer, 422, "INVALID_FIELDS", "colour")
+        else:
+            error = refused(answer, 413, "TOO_LARGE")
+            assert error["message"] == "the body is too large: at most 11 MiB at this address"
 
 
 async def test_a_body_that_grows_over_ten_mebibytes_is_too_large(chart: Chart) -> None:
     headers = {"Authorization": f"Bearer {chart.clinic.token}", "Content-Type": "application/json"}
-    body = in_pieces(LARGEST_BODY + 65_536)
+    body = in_pieces(10 * MEBIBYTE + 65_536)
     refused(await chart.clinic.client.post("/v1/patients", content=body, headers=headers), 413, "TOO_LARGE")
 
 
 async def test_a_body_of_ten_mebibytes_is_read(chart: Chart) -> None:
-    body = b'{"family_name": "' + b"a" * (LARGEST_BODY - 19) + b'"}'
-    assert len(body) == LARGEST_BODY
+    body = b'{"family_name": "' + b"a" * (10 * MEBIBYTE - 19) + b'"}'
+    assert len(body) == 10 * MEBIBYTE
     refused(await chart.clinic.call("POST", "/v1/patients", raw=body), 422, "INVALID_FIELDS", "family_name")
 
 

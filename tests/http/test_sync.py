@@ -10,6 +10,7 @@ import pytest
 from heallog.domain.access import Role
 
 from .clinic import Clinic, NewClinic, fields_of, refused
+from .people import HOUR, MINUTE, NewHouse
 
 NGOZI = {"op": "create", "collection": "patients", "id": "ngozi", "fields": {"family_name": "Obi"}}
 METFORMIN = {
@@ -113,6 +114,44 @@ async def test_what_is_written_without_sync_is_pulled_too(clinic: Clinic, tablet
 async def test_one_pages_through_everything_and_nothing_comes_twice(clinic: Clinic, tablet: Device) -> None:
     made = [(await clinic.patient())["id"] for _ in range(7)]
     assert await tablet.pull(limit=2) == [("patients", patient_id) for patient_id in made]
+
+
+async def test_so_many_come_at_once_as_are_asked_for_and_never_others(clinic: Clinic, another: NewHouse) -> None:
+    """By the defaults, on a server whose settings are they."""
+    strict = (await another(min_sync_batch_size=50)).clinic(clinic)
+    for limit in (-1, 0, 49, 5_001, 2**60):
+        error = refused(await strict.call("GET", f"/v1/sync/pull?limit={limit}"), 422, "INVALID_FIELDS", "limit")
+        assert error["context"]["errors"][0]["message"] == "must be from 50 to 5000"
+    notes = [{**METFORMIN, "id": f"n-{n:03}", "fields": {"kind": "note", "text": "Well."}} for n in range(500)]
+    await Device(clinic, clinic.token).push(NGOZI, *notes)
+    for query, count in (("", 500), ("?limit=50", 50), ("?limit=5000", 501)):
+        assert len((await strict.get(f"/v1/sync/pull{query}"))["changes"]) == count
+    document = (await strict.client.get("/schema/openapi.json")).json()
+    (said,) = (one for one in document["paths"]["/v1/sync/pull"]["get"]["parameters"] if one["name"] == "limit")
+    assert said["schema"] == {"type": "integer", "minimum": 50, "maximum": 5_000, "default": 500}
+
+
+async def test_a_server_may_be_set_to_less(clinic: Clinic, another: NewHouse) -> None:
+    house = await another(max_sync_records=2, sync_batch_size=1, max_sync_rows=2, sync_pull_hours=2)
+    small = house.clinic(clinic)
+    device = Device(small, await small.token_for(device="tablet"))
+    refused(await device.sends([NGOZI, METFORMIN], [NGOZI]), 422, "INVALID_FIELDS", "contributions")
+    for rows, status in ((2, 200), (3, 422)):
+        changes = {"patients": {"deleted": ["chidi"] * rows}}
+        assert (await device.call("POST", "/v1/sync/watermelon", changes)).status_code == status
+    assert statuses(await device.push(NGOZI, METFORMIN)) == ["created", "created"]
+    refused(await device.call("GET", "/v1/sync/pull?limit=3"), 422, "INVALID_FIELDS", "limit")
+    begun = (await device.call("GET", "/v1/sync/pull")).json()
+    assert (len(begun["changes"]), begun["has_more"]) == (1, True)
+    further = f"/v1/sync/pull?cursor={begun['cursor']}"
+    for later, good in ((2 * HOUR - MINUTE, True), (2 * MINUTE, False)):
+        house.clock.now += later
+        device.token = await small.token_for(device="tablet")
+        answer = await device.call("GET", further)
+        if good:
+            assert [change["id"] for change in answer.json()["changes"]] == ["metformin"]
+        else:
+            refused(answer, 400, "INVALID_CURSOR")
 
 
 async def test_only_what_is_asked_for_comes(clinic: Clinic, tablet: Device) -> None:
@@ -280,7 +319,7 @@ async def test_what_can_never_be_done_is_kept_aside_and_stops_nothing(tablet: De
         ({}, "push_id"),
         ({"push_id": "p", "contributions": {}}, "contributions"),
         ({"push_id": "p", "contributions": [{"operations": 1}]}, "contributions"),
-        ({"push_id": "p", "contributions": [{"operations": [NGOZI] * 1001}]}, "contributions"),
+        ({"push_id": "p", "contributions": [{"operations": [NGOZI] * 5001}]}, "contributions"),
         ({"push_id": "p", "mode": "lax", "contributions": []}, "mode"),
         ({"push_id": "p", "contributions": [], "colour": "red"}, "colour"),
     ],

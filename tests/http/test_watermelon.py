@@ -19,6 +19,7 @@ from heallog.domain.access import Role
 from heallog.domain.watermelon import TABLES, VERSION
 
 from .clinic import Clinic, NewClinic, refused
+from .people import NewHouse
 
 ADDRESS = "/v1/sync/watermelon"
 Row = dict[str, Any]
@@ -652,14 +653,19 @@ async def test_bad_json(tablet: App) -> None:
     refused(await tablet.call("POST", "", raw=b'{"patients":'), 400, "MALFORMED_JSON")
 
 
-async def test_more_than_one_part(tablet: App, phone: App, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(use_cases, "PART", 3)
+async def test_more_than_one_part(clinic: Clinic, phone: App, another: NewHouse) -> None:
+    thrifty = (await another(sync_batch_size=3)).clinic(clinic)
+    tablet = App(thrifty, await clinic.token_for(device="tablet"))
+    await tablet.pull()
     for number in range(10):
         tablet.create("patients", f"p-{number}", family_name="Obi")
         tablet.create("records", f"r-{number}", patient_id=f"p-{number}", kind="note", text="x")
     first = await tablet.push()
     assert {one["status"] for one in first.json()["results"]} == {"created"}
     assert (await tablet.push()).content == first.content
+    count = "SELECT count(*) FROM pushes WHERE practice_id = $1"
+    # One was pushed before.
+    assert await clinic.container.database().pool.fetchval(count, clinic.practice_id) == 1 + 7
     await quiet(tablet, phone)
 
 

@@ -29,7 +29,12 @@ SECONDS = float(os.environ.get("HEALLOG_SOAK_SECONDS", "3"))
 @pytest.fixture
 async def house(database_url: str, tmp_path) -> AsyncIterator[tuple[bootstrap.Container, Actor]]:
     settings = config.Settings(
-        database_url=database_url, data_dir=tmp_path, database_connections=20, rate_limits=False, _env_file=None
+        database_url=database_url,
+        data_dir=tmp_path,
+        database_connections=20,
+        rate_limits=False,
+        min_sync_batch_size=1,
+        _env_file=None,
     )
     wired = bootstrap.container(settings)
     wired.mail.override(providers.Object(MemoryMail()))

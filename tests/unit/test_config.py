@@ -126,6 +126,41 @@ def test_no_key_that_our_pages_show_can_be_used_in_production(tmp_path: Path) ->
         refusal(tmp_path, environment="production", secret_key=key)
 
 
+# -- limits that must fit each other ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (
+            {"MIN_SYNC_BATCH_SIZE": 501},
+            ["HEALLOG_MIN_SYNC_BATCH_SIZE: 501 is over HEALLOG_SYNC_BATCH_SIZE, which is 500"],
+        ),
+        (
+            {"SYNC_BATCH_SIZE": 600, "MAX_SYNC_RECORDS": 599, "MAX_SYNC_ROWS": 599},
+            [
+                "HEALLOG_SYNC_BATCH_SIZE: 600 is over HEALLOG_MAX_SYNC_RECORDS, which is 599",
+                "HEALLOG_SYNC_BATCH_SIZE: 600 is over HEALLOG_MAX_SYNC_ROWS, which is 599",
+            ],
+        ),
+        ({"MAX_PUSH_MEBIBYTES": 9}, ["HEALLOG_MAX_BODY_MEBIBYTES: 10 is over HEALLOG_MAX_PUSH_MEBIBYTES, which is 9"]),
+        ({"MAX_SYNC_RECORDS": 50, "SYNC_BATCH_SIZE": 50, "MAX_SYNC_ROWS": 50, "MAX_PUSH_MEBIBYTES": 10}, []),
+    ],
+)
+def test_limits_that_do_not_fit_each_other_are_refused_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: dict[str, int], said: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, value in given.items():
+        monkeypatch.setenv(f"HEALLOG_{name}", str(value))
+    if said:
+        with pytest.raises(ConfigurationError) as refused:
+            config.read()
+        assert str(refused.value).splitlines() == said
+    else:
+        assert config.read().min_sync_batch_size == 50
+
+
 # -- what is shown ------------------------------------------------------------------------------------------------
 
 

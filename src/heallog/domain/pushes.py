@@ -12,9 +12,6 @@ from heallog.domain.fields import ID, Choice, Errors, Field, Fields, Moment, Num
 from heallog.domain.versions import Collection
 
 MERGE, STRICT = "merge", "strict"
-MOST_OPERATIONS = 1_000
-"""In one push: what is locked together is locked for as long as all of it takes."""
-
 _LARGEST_VERSION = 2**31 - 1
 
 PUSH: Fields = {
@@ -100,8 +97,11 @@ class Push:
         return sorted(self.contributions, key=lambda contribution: contribution.rank)
 
 
-def read(body: Mapping[str, Any]) -> Push:
-    """A push as it was sent. What is wrong with one operation stays with it; what is wrong with the whole is raised."""
+def read(body: Mapping[str, Any], most: int) -> Push:
+    """A push as it was sent, of at most so many operations: what they are about is locked until all are done.
+
+    What is wrong with one operation stays with it; what is wrong with the whole is raised.
+    """
     errors: Errors = []
     said = check_fields(PUSH, {name: value for name, value in body.items() if name != "contributions"}, errors)
     groups = body.get("contributions")
@@ -110,8 +110,8 @@ def read(body: Mapping[str, Any]) -> Push:
     ):
         errors.append(FieldError("contributions", "type", "must be a list of objects with a list of operations"))
         groups = []
-    if sum(len(group["operations"]) for group in groups) > MOST_OPERATIONS:
-        errors.append(FieldError("contributions", "too_many", f"must have at most {MOST_OPERATIONS} operations in all"))
+    if sum(len(group["operations"]) for group in groups) > most:
+        errors.append(FieldError("contributions", "too_many", f"must have at most {most} operations in all"))
     if errors:
         raise InvalidFields(errors)
     contributions: list[Contribution] = []

@@ -19,7 +19,7 @@ from heallog.domain.access import Actor
 from heallog.domain.audit import Written
 from heallog.domain.conflicts import Conflict
 from heallog.domain.conflicts import document as conflict_document
-from heallog.domain.errors import InvalidCursor, ResyncRequired
+from heallog.domain.errors import FieldError, InvalidCursor, InvalidFields, ResyncRequired
 from heallog.domain.fields import canonical, moment
 from heallog.domain.versions import Collection, Head, document
 
@@ -128,10 +128,31 @@ def _wire(stream: Stream, id: str, version: int, op: str, data: bytes) -> bytes:
     return known.encode() + data + b"}"
 
 
-# -- cursors ------------------------------------------------------------------------------------------------------
+# -- pages --------------------------------------------------------------------------------------------------------
 
-PAGES_LIFE = timedelta(hours=24)
-"""How long a pull that was begun may be gone on with."""
+
+@dataclass(frozen=True, slots=True)
+class Pages:
+    """How many items one answer has: the least and the most that may be asked for, and as many as come unasked.
+
+    `life`: how long a pull that was begun may be gone on with.
+    """
+
+    least: int
+    usual: int
+    most: int
+    life: timedelta
+
+    def size(self, wanted: int | None) -> int:
+        """As many as are wanted, and never others: raises `InvalidFields`, which names the range."""
+        if wanted is None:
+            return self.usual
+        if not self.least <= wanted <= self.most:
+            raise InvalidFields([FieldError("limit", "range", f"must be from {self.least} to {self.most}")])
+        return wanted
+
+
+# -- cursors ------------------------------------------------------------------------------------------------------
 
 _TOKEN = re.compile(r"hls_([A-Za-z0-9_-]{20,2000})\.([A-Za-z0-9_-]{22})")
 _TAG_SIZE = 16
@@ -208,11 +229,11 @@ def check(cursor: Cursor, epoch: str, head: int) -> None:
         raise ResyncRequired("the database was restored since then: push what is not pushed yet, then pull anew")
 
 
-def moved(cursor: Cursor, actor: Actor, after: Place | None, until: int, now: datetime) -> Cursor:
+def moved(cursor: Cursor, actor: Actor, after: Place | None, until: int, now: datetime, life: timedelta) -> Cursor:
     """The cursor after a page: behind its last item, or (`after` is None) at the end of the pull."""
     if after is None:
         return Cursor(cursor.practice_id, cursor.epoch, cursor.streams, Place(until, len(Stream), ""))
-    expires = cursor.expires or int((now + PAGES_LIFE).timestamp())
+    expires = cursor.expires or int((now + life).timestamp())
     return Cursor(
         cursor.practice_id, cursor.epoch, cursor.streams, after, until, actor.account_id, actor.device_id, expires
     )

@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from heallog.domain.access import Actor, Role
-from heallog.domain.errors import InvalidCursor, ResyncRequired
+from heallog.domain.errors import InvalidCursor, InvalidFields, ResyncRequired
 from heallog.domain.sync import (
-    PAGES_LIFE,
     Cursor,
     Feed,
     Item,
+    Pages,
     Place,
     Stream,
     begun,
@@ -27,6 +27,7 @@ from heallog.domain.versions import Collection, Head, document
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 KEY, OLD = b"k" * 32, b"o" * 32
+LIFE = timedelta(hours=24)
 ALICE = Actor("alice", "hillside", Role.OWNER, "s-1", "tablet")
 HEAD = Head(
     "hillside", Collection.RECORDS, "r-1", "ngozi", 3, 3, bytes(32), b'{"text":"Feels well."}', NOON, NOON, "alice"
@@ -110,8 +111,8 @@ def test_a_cursor_of_another_key_is_none() -> None:
         read(begun(ALICE, "e-1", Stream).text(OLD), [KEY], ALICE, NOON)
 
 
-PAGE = moved(begun(ALICE, "e-1", Stream), ALICE, Place(5, 1, "r-1"), 9, NOON)
-END = moved(PAGE, ALICE, None, 9, NOON)
+PAGE = moved(begun(ALICE, "e-1", Stream), ALICE, Place(5, 1, "r-1"), 9, NOON, LIFE)
+END = moved(PAGE, ALICE, None, 9, NOON, LIFE)
 
 
 @pytest.mark.parametrize(
@@ -134,11 +135,11 @@ def test_a_pull_belongs_to_a_device_and_what_it_leaves_to_the_practice(who: Acto
 
 
 def test_a_pull_is_gone_on_with_for_a_day_from_its_beginning() -> None:
-    later = moved(PAGE, ALICE, Place(6, 1, "r-2"), 9, NOON + timedelta(hours=20))
-    just = NOON + PAGES_LIFE - timedelta(seconds=1)
+    later = moved(PAGE, ALICE, Place(6, 1, "r-2"), 9, NOON + timedelta(hours=20), LIFE)
+    just = NOON + LIFE - timedelta(seconds=1)
     assert read(later.text(KEY), [KEY], ALICE, just) == later
     with pytest.raises(InvalidCursor, match="too long ago"):
-        read(later.text(KEY), [KEY], ALICE, NOON + PAGES_LIFE)
+        read(later.text(KEY), [KEY], ALICE, NOON + LIFE)
     assert read(END.text(KEY), [KEY], ALICE, NOON + timedelta(days=399)) == END
 
 
@@ -163,3 +164,16 @@ def test_a_cursor_of_a_database_that_was_restored_since_is_told_to_resync(cursor
     else:
         with pytest.raises(ResyncRequired, match="push what is not pushed yet"):
             check(cursor, "e-1", 9)
+
+
+# -- pages --------------------------------------------------------------------------------------------------------
+
+
+def test_a_page_is_as_large_as_is_asked_for_or_refused() -> None:
+    pages = Pages(50, 500, 5_000, LIFE)
+    assert [pages.size(wanted) for wanted in (None, 50, 51, 5_000)] == [500, 50, 51, 5_000]
+    for wanted in (-1, 0, 49, 5_001):
+        with pytest.raises(InvalidFields) as refused:
+            pages.size(wanted)
+        (wrong,) = refused.value.errors
+        assert (wrong.field, wrong.message) == ("limit", "must be from 50 to 5000")

@@ -9,7 +9,7 @@ from heallog.application.trail import Books, audited
 from heallog.domain import sync
 from heallog.domain.access import Actor, Permission, authorise
 from heallog.domain.errors import FieldError, InvalidFields
-from heallog.domain.sync import Stream
+from heallog.domain.sync import Pages, Stream
 
 READING = {
     Stream.PATIENTS: Permission.READ_PATIENTS,
@@ -32,21 +32,23 @@ class Pulled:
 class Sync:
     """`keys` are what cursors are signed with, the one in use first."""
 
-    def __init__(self, feed: FeedReads, books: Books, clock: Clock, *, keys: Sequence[bytes]) -> None:
+    def __init__(self, feed: FeedReads, books: Books, clock: Clock, pages: Pages, *, keys: Sequence[bytes]) -> None:
         self._feed = feed
         self.books = books
         self._clock = clock
+        self._pages = pages
         self._keys = keys
 
     @audited("sync.pull")
-    async def pull(self, actor: Actor, cursor: str | None, streams: Sequence[Stream], limit: int) -> Pulled:
+    async def pull(self, actor: Actor, cursor: str | None, streams: Sequence[Stream], limit: int | None) -> Pulled:
         """What changed since a cursor, or everything; at most `limit` items at a time.
 
         Every item that was committed when the pull began comes once in it, unless it changed meanwhile: then it comes
-        in the next. Raises `InvalidCursor`, `ResyncRequired`.
+        in the next. Raises `InvalidCursor`, `ResyncRequired`, and `InvalidFields` for a limit that is out of range.
         """
         for stream in streams:
             authorise(actor, READING[stream])
+        limit = self._pages.size(limit)
         now = self._clock()
         known = None if cursor is None else sync.read(cursor, self._keys, actor, now)
         if known is not None and known.streams != tuple(streams):
@@ -55,6 +57,6 @@ class Sync:
         page = await self._feed.page(actor.practice_id, streams, after, until, limit)
         known = known or sync.begun(actor, page.epoch, streams)
         sync.check(known, page.epoch, page.head)
-        further = sync.moved(known, actor, page.last if page.more else None, page.until, now)
+        further = sync.moved(known, actor, page.last if page.more else None, page.until, now, self._pages.life)
         await self.books.listed(actor, "sync.pull", subjects=page.patients)
         return Pulled(page.changes, further.text(self._keys[0]), page.more, page.head, page.epoch)

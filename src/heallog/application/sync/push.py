@@ -39,7 +39,10 @@ class _Capabilities:
 
 
 class Pushes:
-    """What a device did, applied as if it had been here: each operation by the use case that does it alone."""
+    """What a device did, applied as if it had been here: each operation by the use case that does it alone.
+
+    `most` operations may be sent at once.
+    """
 
     def __init__(
         self,
@@ -50,7 +53,10 @@ class Pushes:
         books: Books,
         clock: Clock,
         ids: Ids,
+        *,
+        most: int,
     ) -> None:
+        self.most = most
         self._uow = uow
         self._reads = patient_reads, record_reads, versions
         self.books = books

@@ -44,7 +44,7 @@ class Quarantine:
         async with self._uow() as uow:
             item = await self._open(uow, actor, quarantine_id)
         said = item.operation if operation is None else operation
-        push = pushes.read({"push_id": quarantine_id, "contributions": [{"operations": [said]}]})
+        push = pushes.read({"push_id": quarantine_id, "contributions": [{"operations": [said]}]}, 1)
         # Once only: where the answer is lost, the same release finds the push and goes on to close.
         answer = await self._pushes.push(replace(actor, device_id=item.device_id), push)
         await self._close(actor, quarantine_id, "quarantines.release")

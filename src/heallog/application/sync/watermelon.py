@@ -27,12 +27,6 @@ from heallog.domain.watermelon import DELETED_AT, RESOLUTION, TABLES, Edit, Tabl
 PAGE = 2_000
 """Items that are read at a time: what a pull holds in memory, however long it is."""
 
-PART = 500
-"""Rows of a push that are done together: a client pushes all it has at once. Each part is done once, retried or not."""
-
-MOST_ROWS = 50_000
-"""In one push."""
-
 Changes = Mapping[str, Any]
 
 
@@ -63,7 +57,11 @@ class Sent:
 
 
 class Watermelon:
-    """Pull and push, as `synchronize()` calls them."""
+    """Pull and push, as `synchronize()` calls them.
+
+    A client pushes all that it has at once, up to `most` rows; `part` of them are done together, and each part once,
+    retried or not.
+    """
 
     def __init__(
         self,
@@ -75,7 +73,12 @@ class Watermelon:
         books: Books,
         clock: Clock,
         ids: Ids,
+        *,
+        part: int,
+        most: int,
     ) -> None:
+        self._part_size = part
+        self._most = most
         self._uow = uow
         self._feed = feed
         self._pushes = pushes
@@ -150,13 +153,13 @@ class Watermelon:
         row comes to the device as it is here.
         """
         authorise(actor, Permission.WRITE_RECORDS)
-        sent = _sent(changes)
+        sent = _sent(changes, self._most)
         body = hashlib.sha256(as_came([actor.device_id, last_pulled_at, changes])).hexdigest()[:40]
         decided = [one for one in sent if one.table.stream is Stream.CONFLICTS]
         results = [await self._decide(actor, f"wm-{body}-c{number}", one) for number, one in enumerate(decided)]
         rows = [one for one in sent if one.table.stream is not Stream.CONFLICTS]
-        for number, start in enumerate(range(0, len(rows), PART)):
-            part = rows[start : start + PART]
+        for number, start in enumerate(range(0, len(rows), self._part_size)):
+            part = rows[start : start + self._part_size]
             results += await self._part(actor, last_pulled_at, f"wm-{body}-{number}", part)
         return {"experimentalRejectedIds": {}, "results": results}
 
@@ -298,7 +301,7 @@ _ORDER: Sequence[tuple[Stream, str]] = (
 """Decisions first, for they are about the head that a person saw; nothing before what it is of, and deletions last."""
 
 
-def _sent(changes: Changes) -> list[Sent]:
+def _sent(changes: Changes, most: int) -> list[Sent]:
     """The rows of a push, in the order in which they are done. Raises `InvalidFields` where it is no changes object."""
     wrong: list[FieldError] = []
     for name, lists in changes.items():
@@ -313,8 +316,8 @@ def _sent(changes: Changes) -> list[Sent]:
     sent = [
         Sent(TABLES[stream], place, raw) for stream, place in _ORDER for raw in changes.get(stream, {}).get(place, ())
     ]
-    if len(sent) > MOST_ROWS:
-        raise InvalidFields([FieldError("", "too_many", f"must have at most {MOST_ROWS} rows in all")])
+    if len(sent) > most:
+        raise InvalidFields([FieldError("", "too_many", f"must have at most {most} rows in all")])
     return sent
 
 

@@ -5,7 +5,8 @@ from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, cast
 
-from litestar import Litestar
+from litestar import Litestar, Router
+from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.enums import ScopeType
 from litestar.middleware import DefineMiddleware
@@ -13,6 +14,7 @@ from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 from uuid_utils import uuid7
 
 from heallog.application.sessions import Sessions
+from heallog.domain.sync import Pages
 from heallog.entrypoints.http import (
     accounts,
     audit,
@@ -33,9 +35,9 @@ from heallog.entrypoints.http import (
 )
 from heallog.entrypoints.http.callers import locate
 from heallog.entrypoints.http.errors import HANDLERS as ERROR_HANDLERS
-from heallog.entrypoints.http.openapi import configuration, static_file
+from heallog.entrypoints.http.openapi import RANGES, configuration, static_file
 
-LARGEST_BODY = 10 * 1024 * 1024
+MEBIBYTE = 1024 * 1024
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _SECURITY = [
@@ -97,10 +99,17 @@ HANDLERS = [
     *policies.HANDLERS,
     *imports.HANDLERS,
     *sync.HANDLERS,
-    *watermelon.HANDLERS,
     *audit.HANDLERS,
     *health.HANDLERS,
 ]
+
+
+PUSHES = [sync.push, *watermelon.HANDLERS]
+"""They may have larger bodies. (What shares an address must share its layers.)"""
+
+
+def _range(pages: Pages) -> dict[str, Any]:
+    return {"type": "integer", "minimum": pages.least, "maximum": pages.most, "default": pages.usual}
 
 
 def _calling(factory: Callable[[], Any]) -> Callable[[], Any]:
@@ -117,6 +126,9 @@ def create_app(
     *,
     door: Callable[[], Sessions],
     rate_limits: Callable[[], limits.Limits | None],
+    pages: Pages,
+    largest_body: int,
+    largest_push: int,
     proxies: int = 0,
     on_startup: Sequence[Callable[[], Any]] = (),
     on_shutdown: Sequence[Callable[[], Any]] = (),
@@ -124,9 +136,12 @@ def create_app(
     """The application. `dependencies` are the container's factories by the names that handlers ask for.
 
     `door` admits whoever brings a token; `rate_limits` count, where it gives any; `proxies` of ours stand in front.
+    Bodies may have `largest_body` MiB, and those that bring what a device did `largest_push`. Of `pages` the document
+    tells what may be asked for.
     """
+    pushes = Router("/", route_handlers=PUSHES, request_max_body_size=largest_push * MEBIBYTE)
     app = Litestar(
-        route_handlers=[*HANDLERS, static_file],
+        route_handlers=[*HANDLERS, pushes, static_file],
         dependencies={name: Provide(_calling(factory), sync_to_thread=False) for name, factory in dependencies.items()},
         middleware=[
             DefineMiddleware(auth.authentication(door), exclude_from_auth_key="public", exclude=["^/schema(/|$)"]),
@@ -134,7 +149,8 @@ def create_app(
         ],
         exception_handlers=ERROR_HANDLERS,
         openapi_config=configuration(),
-        request_max_body_size=LARGEST_BODY,
+        state=State({RANGES: {"pull": {"limit": _range(pages)}}}),
+        request_max_body_size=largest_body * MEBIBYTE,
         on_startup=list(on_startup),
         on_shutdown=list(on_shutdown),
         logging_config=None,

@@ -58,7 +58,7 @@ _BY_STATUS: Final = {
     403: ("FORBIDDEN", "this is not permitted"),
     404: ("NOT_FOUND", "there is nothing at this address"),
     405: ("METHOD_NOT_ALLOWED", "this address does not answer to this method"),
-    413: ("TOO_LARGE", "the body is over 10 MiB"),
+    413: ("TOO_LARGE", "the body is too large"),
     415: ("UNSUPPORTED_MEDIA_TYPE", "the body must be application/json"),
 }
 
@@ -132,6 +132,9 @@ def on_http_error(request: Request[Any, Any, Any], error: HTTPException) -> Resp
     if error.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return on_unexpected(request, error)
     code, message = _BY_STATUS.get(error.status_code, ("MALFORMED_JSON", "the request could not be read"))
+    if error.status_code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+        most = request.route_handler.resolve_request_max_body_size() or 0
+        message = f"{message}: at most {most // 2**20} MiB at this address"
     return Response(
         envelope(code, message, request.scope),
         status_code=STATUS[code],

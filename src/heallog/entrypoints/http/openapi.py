@@ -42,6 +42,10 @@ _ENVELOPE: dict[str, Any] = {
 }
 
 
+RANGES = "ranges"
+"""The application's state has under it, by operation and parameter, the schemas that its settings decide about."""
+
+
 def describes(
     *,
     body: dict[str, Any] | None = None,
@@ -87,6 +91,9 @@ def complete(request: Request[Any, Any, Any], document: dict[str, Any]) -> dict[
         for method, operation in item.items():
             if method in ("get", "post", "put", "patch", "delete"):
                 handler = handlers[operation["operationId"]]
+                ranges = request.app.state[RANGES].get(operation["operationId"], {})
+                for parameter in operation.get("parameters", ()):
+                    parameter["schema"] = ranges.get(parameter["name"], parameter["schema"])
                 _complete(operation, handler.opt.get("describes", {}), **_opened(handler.opt))
     return document
 

@@ -21,9 +21,6 @@ from heallog.entrypoints.http.limits import Rate
 from heallog.entrypoints.http.openapi import describes
 from heallog.entrypoints.http.versions import JSON
 
-MOST = 5_000
-"""Items of one answer."""
-
 _CHANGE: dict[str, Any] = {
     "type": "object",
     "properties": {
@@ -63,7 +60,7 @@ async def pull(
     request: ApiRequest,
     sync: NamedDependency[Sync],
     cursor: Annotated[str | None, QueryParameter(max_length=4_000, description="`cursor` of the last answer.")] = None,
-    limit: Annotated[int, QueryParameter(ge=1, le=MOST, description="How many changes at most.")] = 500,
+    limit: Annotated[int | None, QueryParameter(description="How many changes at most.")] = None,
     collections: Annotated[str | None, QueryParameter(max_length=200, description="Names with commas; all.")] = None,
 ) -> Response[bytes]:
     """Patients, records and conflicts that changed since the cursor, each once and as it is now; without one, all.
@@ -148,7 +145,7 @@ async def push(request: ApiRequest, pushes: NamedDependency[Pushes]) -> Response
     A contribution is done as a whole or not at all: what can never be done is quarantined with what belongs to it, and
     the rest goes on. Sent again with its `push_id`, a push gets its first answer.
     """
-    pushed = await pushes.push(request.user, domain.read(await json_object(request)))
+    pushed = await pushes.push(request.user, domain.read(await json_object(request), pushes.most))
     return Response(pushed, media_type=JSON)
 
 
@@ -235,4 +232,4 @@ async def discard_quarantined(request: ApiRequest, quarantine: NamedDependency[Q
     await quarantine.discard(request.user, quarantine_id, body["reason"])
 
 
-HANDLERS = [pull, push, list_quarantine, release_quarantined, discard_quarantined]
+HANDLERS = [pull, list_quarantine, release_quarantined, discard_quarantined]
