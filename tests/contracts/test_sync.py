@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -87,6 +88,53 @@ async def test_only_what_is_asked_for_is_told(clinic: Clinic, elsewhere: Clinic)
     page = await clinic.backend.feed.page(clinic.id, [Stream.RECORDS], Place(), None, 10)
     assert json.loads(page.changes)["id"] == "note"
     assert (await clinic.backend.feed.page(clinic.id, [], Place(), None, 10)).count == 0
+
+
+async def skipped(
+    clinic: Clinic, skip: int, limit: int = 100, streams: Sequence[Stream] = ALL
+) -> tuple[list[str], Any]:
+    """The ids of a page that is turned to by skipping, and the page."""
+    page = await clinic.backend.feed.skipped(clinic.id, streams, skip, limit)
+    return [change["id"] for change in json.loads(b"[" + page.changes + b"]")], page
+
+
+async def test_by_skipping_all_comes_by_stream_and_id(clinic: Clinic, elsewhere: Clinic) -> None:
+    for name in ("clara", "alice", "bruno"):
+        await clinic.admit(name)
+    await clinic.file("note", "alice")
+    await elsewhere.admit("abdul")
+    head = (await fed(clinic)).head
+    ids, page = await skipped(clinic, 0)
+    assert ids == ["alice", "bruno", "clara", "note"]
+    assert (page.head, page.until, page.epoch, page.count, page.more) == (
+        head,
+        head,
+        (await fed(clinic)).epoch,
+        4,
+        False,
+    )
+    assert set(page.patients) == {"alice", "bruno", "clara"}
+    for skip, limit, there, more in (
+        (0, 2, ["alice", "bruno"], True),
+        (2, 2, ["clara", "note"], False),
+        (3, 1, ["note"], False),
+        (4, 2, [], False),
+        (1_000_000, 2, [], False),
+    ):
+        ids, page = await skipped(clinic, skip, limit)
+        assert (ids, page.count, page.more, page.head) == (there, len(there), more, head)
+    assert (await skipped(clinic, 1, 2, [Stream.PATIENTS]))[0] == ["bruno", "clara"]
+    assert (await skipped(clinic, 0, 2, [Stream.RECORDS]))[0] == ["note"]
+
+
+async def test_what_changes_or_is_deleted_keeps_its_place_among_what_is_skipped(clinic: Clinic) -> None:
+    alice, bruno, _ = [await clinic.admit(name) for name in ("alice", "bruno", "clara")]
+    before = (await skipped(clinic, 1, 1))[0]
+    await clinic.change(alice, phone="0199")
+    await clinic.delete(bruno)
+    ids, page = await skipped(clinic, 1, 1)
+    assert ids == before == ["bruno"]
+    assert json.loads(page.changes)["op"] == "delete"
 
 
 async def test_of_twenty_who_write_at_once_each_has_a_number_of_its_own_and_the_head_is_the_last(

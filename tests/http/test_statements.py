@@ -100,6 +100,9 @@ READS = (
     "/v1/audit?patient_id=ngozi&account_id=x&from=2020&to=2999&limit=3",
     "/v1/conflicts",
     "/v1/conflicts?state=open&patient_id=ngozi&limit=3",
+    "/v1/sync/pull",
+    "/v1/sync/pull?skip=0&limit=3",
+    "/v1/sync/pull?skip=3&limit=3&collections=records",
 )
 
 

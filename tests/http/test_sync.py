@@ -2,12 +2,15 @@
 
 import asyncio
 import json
+import re
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import httpx
 import pytest
 
-from heallog.domain.access import Role
+from heallog.domain.access import PERMISSIONS, Permission, Role
 
 from .clinic import Clinic, NewClinic, fields_of, refused
 from .people import HOUR, MINUTE, NewHouse
@@ -161,6 +164,105 @@ async def test_only_what_is_asked_for_comes(clinic: Clinic, tablet: Device) -> N
     further = f"/v1/sync/pull?collections=patients&cursor={answer.json()['cursor']}"
     refused(await tablet.call("GET", further), 422, "INVALID_FIELDS", "collections")
     refused(await tablet.call("GET", "/v1/sync/pull?collections=secrets"), 422, "INVALID_FIELDS", "collections")
+
+
+class OldClient(Device):
+    """Knows of no cursors: it turns pages by skipping, and keeps what the page says for the time after."""
+
+    async def skipped(self, skip: int, limit: int) -> dict[str, Any]:
+        answer = await self.call("GET", f"/v1/sync/pull?skip={skip}&limit={limit}")
+        assert answer.status_code == 200, answer.text
+        pulled = answer.json()
+        self.cursor = pulled.get("cursor_at_end", self.cursor)
+        for change in pulled["changes"]:
+            self.has[change["collection"], change["id"]] = change
+        return pulled
+
+
+async def test_an_old_client_turns_pages_by_skipping_and_misses_nothing_that_happens_meanwhile(
+    clinic: Clinic, tablet: Device
+) -> None:
+    """In the order of the feed each change would pull one forward that was not sent yet: it would never come."""
+    for number in range(9):
+        await clinic.patient(id=f"p-{number}")
+    old = OldClient(clinic, await clinic.token_for(device="old"))
+    meanwhile = [
+        clinic.changed("/v1/patients/p-0", 1, phone="0100"),
+        clinic.patient(id="a-new-one-before-all"),
+        clinic.deleted("/v1/patients/p-1", 1),
+        clinic.changed("/v1/patients/p-8", 1, phone="0200"),
+        clinic.record("p-3", id="r-1"),
+    ]
+    skip, more, came = 0, True, []
+    while more:
+        page = await old.skipped(skip, 2)
+        skip, more = skip + 2, page["has_more"]
+        came += [change["id"] for change in page["changes"]]
+        if meanwhile:
+            await meanwhile.pop(0)
+    assert not meanwhile
+    assert set(came) >= {f"p-{number}" for number in range(9)}
+    await old.pull()
+    await tablet.pull()
+    assert old.has == tablet.has
+    assert await old.pull() == []
+
+
+async def test_only_the_first_page_says_where_to_go_on_afterwards_and_no_page_as_its_cursor(clinic: Clinic) -> None:
+    """`cursor` is what one goes on from at once: from the end that would leave out every page but the first."""
+    for number in range(3):
+        await clinic.patient(id=f"p-{number}")
+    old = OldClient(clinic, await clinic.token_for(device="old"))
+    first, last = await old.skipped(0, 2), await old.skipped(2, 2)
+    assert (first["cursor"], first["has_more"], "cursor_at_end" in first) == (None, True, True)
+    assert (last["cursor"], last["has_more"], "cursor_at_end" in last) == (None, False, False)
+    assert (last["head"], last["epoch"]) == (first["head"], first["epoch"])
+    whole = await old.skipped(0, 3)
+    assert (whole["has_more"], whole["cursor"]) == (False, whole["cursor_at_end"])
+    assert await old.pull() == []
+
+
+async def test_skipping_says_that_it_will_go(clinic: Clinic, document: dict[str, Any]) -> None:
+    answer = await clinic.call("GET", "/v1/sync/pull?skip=0")
+    deprecated, sunset = answer.headers["deprecation"], parsedate_to_datetime(answer.headers["sunset"])
+    assert re.fullmatch(r"@\d{10}", deprecated)
+    assert datetime.fromtimestamp(int(deprecated[1:]), UTC) < sunset
+    assert answer.headers["sunset"].endswith(" GMT")
+    found = re.fullmatch(r'<([^>#]+)[^>]*>; rel="deprecation"; type="text/html"', answer.headers["link"])
+    assert found
+    assert (await clinic.client.get(found[1])).status_code == 200
+    plain = await clinic.call("GET", "/v1/sync/pull")
+    assert not {"deprecation", "sunset", "link"} & plain.headers.keys()
+    parameters = document["paths"]["/v1/sync/pull"]["get"]["parameters"]
+    assert [one["name"] for one in parameters if one["deprecated"]] == ["skip"]
+
+
+async def test_skipping_is_bounded_goes_with_no_cursor_and_keeps_to_the_range_of_limits(
+    clinic: Clinic, another: NewHouse
+) -> None:
+    cursor = (await clinic.get("/v1/sync/pull"))["cursor"]
+    refused(await clinic.call("GET", f"/v1/sync/pull?skip=0&cursor={cursor}"), 422, "INVALID_FIELDS", "skip")
+    for skip in ("-1", "1000001", "x", "1.5"):
+        refused(await clinic.call("GET", f"/v1/sync/pull?skip={skip}"), 422, "INVALID_FIELDS", "skip")
+    assert (await clinic.get("/v1/sync/pull?skip=1000000"))["changes"] == []
+    strict = (await another(min_sync_batch_size=50)).clinic(clinic)
+    refused(await strict.call("GET", "/v1/sync/pull?skip=0&limit=49"), 422, "INVALID_FIELDS", "limit")
+
+
+async def test_skipping_shows_ones_own_practice_to_who_may_and_leaves_an_entry(
+    clinic: Clinic, new_clinic: NewClinic, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await clinic.record((await clinic.patient(id="ngozi"))["id"], id="r-1")
+    elsewhere = await new_clinic()
+    assert (await elsewhere.get("/v1/sync/pull?skip=0"))["changes"] == []
+    for path in ("/v1/sync/pull?skip=0&collections=records", "/v1/sync/pull?skip=1"):
+        assert [change["id"] for change in (await clinic.get(path))["changes"]] == ["r-1"]
+    log = (await clinic.get("/v1/patients/ngozi/access-log"))["items"]
+    assert [entry["action"] for entry in log].count("sync.pull") == 2
+    refused(await clinic.client.get("/v1/sync/pull?skip=0"), 401, "NOT_AUTHENTICATED")
+    may = PERMISSIONS[Role.OWNER] - {Permission.READ_CONFLICTS}
+    monkeypatch.setitem(PERMISSIONS, Role.OWNER, may)  # type: ignore[arg-type]
+    refused(await clinic.call("GET", "/v1/sync/pull?skip=0"), 403, "FORBIDDEN")
 
 
 @pytest.mark.parametrize("cursor", ["-1", "1.5", str(2**60), "null", "hls_a.b", "x" * 3000, "%00", "é"])

@@ -1,7 +1,7 @@
 """The change feed in memory."""
 
 import time
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import datetime
@@ -13,7 +13,7 @@ from heallog.application.ports.sync import Page, Standing
 from heallog.domain import watermelon
 from heallog.domain.fields import as_came, decode
 from heallog.domain.pushes import Pushed, Quarantined
-from heallog.domain.sync import Feed, Place, Stream
+from heallog.domain.sync import Feed, Item, Place, Stream
 from heallog.domain.versions import Collection
 
 
@@ -118,23 +118,30 @@ class FeedReads:
     async def rows(self, practice_id: str, streams: Sequence[str], after: Place, until: int | None, limit: int) -> Page:
         return await self.page(practice_id, streams, after, until, limit)
 
+    async def skipped(self, practice_id: str, streams: Sequence[str], skip: int, limit: int) -> Page:
+        places = sorted(self._places(practice_id, streams), key=lambda found: (found[0].rank, found[0].id))
+        return self._page(practice_id, places[skip:], None, limit)
+
     async def page(self, practice_id: str, streams: Sequence[str], after: Place, until: int | None, limit: int) -> Page:
-        head, epoch = self._tables.sync_heads[practice_id]
-        until = head if until is None else until
-        places = sorted(
-            (
-                (Place(seq, item.stream.rank, item.id), item)
-                for (practice, _, _), (seq, item) in self._tables.feed.items()
-                if practice == practice_id and item.stream in streams
-            ),
-            key=lambda found: _order(found[0]),
+        most = self._tables.sync_heads[practice_id][0] if until is None else until
+        places = sorted(self._places(practice_id, streams), key=lambda found: _order(found[0]))
+        found = [(place, item) for place, item in places if _order(after) < _order(place) and place.seq <= most]
+        return self._page(practice_id, found, until, limit)
+
+    def _places(self, practice_id: str, streams: Sequence[str]) -> Iterator[tuple[Place, Item]]:
+        return (
+            (Place(seq, item.stream.rank, item.id), item)
+            for (practice, _, _), (seq, item) in self._tables.feed.items()
+            if practice == practice_id and item.stream in streams
         )
-        found = [(place, item) for place, item in places if _order(after) < _order(place) and place.seq <= until]
+
+    def _page(self, practice_id: str, found: Sequence[tuple[Place, Item]], until: int | None, limit: int) -> Page:
+        head, epoch = self._tables.sync_heads[practice_id]
         shown = found[:limit]
         return Page(
             epoch,
             head,
-            until,
+            head if until is None else until,
             b",".join(item.wire for _, item in shown),
             len(shown),
             shown[-1][0] if shown else None,

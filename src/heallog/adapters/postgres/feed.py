@@ -150,34 +150,38 @@ WRITE = _write()
 AGAIN = _again()
 
 
-def _page(column: Column[bytes], ranks: Sequence[int | None]) -> Statement:
+def _page(column: Column[bytes], ranks: Sequence[int | None], *, skipping: bool = False) -> Statement:
     """One row: the head, and the page's bytes joined where they lie, apart by rank or (None) all of them.
 
-    Nothing per item leaves the database.
+    Nothing per item leaves the database. A page begins after a place or (`skipping`) after so many others, which are
+    read, one and all: its cost grows with them.
     """
     practice = bindparam("practice", type_=ID)
     head = select(sync_heads.c.seq, sync_heads.c.epoch).where(sync_heads.c.practice_id == practice).cte("head")
     until = func.coalesce(bindparam("until", type_=BigInteger), head.c.seq)
+    most = select(until).select_from(head).scalar_subquery()
     place = tuple_(bindparam("seq", type_=BigInteger), bindparam("rank", type_=Integer), bindparam("id", type_=ID))
-    order = (change_feed.c.seq, change_feed.c.rank, change_feed.c.id)
-    found = (
+    skip = bindparam("skip", type_=Integer)
+    keys = (change_feed.c.seq, change_feed.c.rank, change_feed.c.id)
+    order = keys[1:] if skipping else keys
+    number = func.row_number().over(order_by=order)
+    items = (
         select(
-            *order,
+            *keys,
             change_feed.c.patient_id,
             column.label("bytes"),
-            func.row_number().over(order_by=order).label("number"),
+            (number - skip if skipping else number).label("number"),
         )
         .where(
             change_feed.c.practice_id == practice,
-            tuple_(*order) > place,
-            change_feed.c.seq <= select(until).select_from(head).scalar_subquery(),
+            *(() if skipping else (tuple_(*keys) > place, change_feed.c.seq <= most)),
             change_feed.c.rank == any_(bindparam("ranks", type_=ARRAY(Integer))),
         )
         .order_by(*order)
         # One more than is shown: it says whether there is more.
         .limit(bindparam("limit", type_=Integer) + literal(1, Integer))
-        .cte("found")
     )
+    found = (items.offset(skip) if skipping else items).cte("found")
     shown = found.c.number <= bindparam("limit", type_=Integer)
     by = found.c.number
 
@@ -203,7 +207,11 @@ def _page(column: Column[bytes], ranks: Sequence[int | None]) -> Statement:
 
 
 PAGE = _page(change_feed.c.wire, [None])
+SKIPPED = _page(change_feed.c.wire, [None], skipping=True)
 ROWS = _page(change_feed.c.row, [stream.rank for stream in Stream])
+
+
+_BEGINNING = Place()
 
 
 class Prepared(Feed):
@@ -276,19 +284,23 @@ class FeedReads:
             yield FeedReads(transaction)
 
     async def page(self, practice_id: str, streams: Sequence[str], after: Place, until: int | None, limit: int) -> Page:
-        return await self._read(PAGE, practice_id, streams, after, until, limit)
+        return await self._read(PAGE, practice_id, streams, limit, after, until)
 
     async def rows(self, practice_id: str, streams: Sequence[str], after: Place, until: int | None, limit: int) -> Page:
-        return await self._read(ROWS, practice_id, streams, after, until, limit)
+        return await self._read(ROWS, practice_id, streams, limit, after, until)
+
+    async def skipped(self, practice_id: str, streams: Sequence[str], skip: int, limit: int) -> Page:
+        return await self._read(SKIPPED, practice_id, streams, limit, skip=skip)
 
     async def _read(
         self,
         statement: Statement,
         practice_id: str,
         streams: Sequence[str],
-        after: Place,
-        until: int | None,
         limit: int,
+        after: Place = _BEGINNING,
+        until: int | None = None,
+        skip: int = 0,
     ) -> Page:
         row = await self._executor.row(
             statement,
@@ -298,6 +310,7 @@ class FeedReads:
             rank=after.rank,
             id=after.id,
             until=until,
+            skip=skip,
             limit=limit,
         )
         last = Place(row["seq"], row["rank"], row["id"]) if row["count"] else None

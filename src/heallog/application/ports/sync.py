@@ -80,6 +80,12 @@ class FeedReads(Protocol):
     async def page(self, practice_id: str, streams: Sequence[str], after: Place, until: int | None, limit: int) -> Page:
         """Items after a place, in order, up to `until` (None: the head of this moment). One snapshot."""
 
+    async def skipped(self, practice_id: str, streams: Sequence[str], skip: int, limit: int) -> Page:
+        """Items after so many others, in an order in which none ever moves: by stream and id. One snapshot.
+
+        What is new may push others back, so that they come twice; none comes forward, unless one is taken out.
+        """
+
     async def rows(self, practice_id: str, streams: Sequence[str], after: Place, until: int | None, limit: int) -> Page:
         """The same, with the items as rows."""
 

@@ -20,13 +20,17 @@ READING = {
 
 @dataclass(frozen=True, slots=True)
 class Pulled:
-    """`changes` are wire bytes joined by commas. While `more`, the pull goes on from `cursor`."""
+    """`changes` are wire bytes joined by commas. While `more`, the pull goes on from `cursor`.
+
+    `then`: of the first of several pages that are turned by skipping, where to go on from after the last of them.
+    """
 
     changes: bytes
-    cursor: str
+    cursor: str | None
     more: bool
     head: int
     epoch: str
+    then: str | None = None
 
 
 class Sync:
@@ -46,9 +50,7 @@ class Sync:
         Every item that was committed when the pull began comes once in it, unless it changed meanwhile: then it comes
         in the next. Raises `InvalidCursor`, `ResyncRequired`, and `InvalidFields` for a limit that is out of range.
         """
-        for stream in streams:
-            authorise(actor, READING[stream])
-        limit = self._pages.size(limit)
+        limit = self._allowed(actor, streams, limit)
         now = self._clock()
         known = None if cursor is None else sync.read(cursor, self._keys, actor, now)
         if known is not None and known.streams != tuple(streams):
@@ -60,3 +62,26 @@ class Sync:
         further = sync.moved(known, actor, page.last if page.more else None, page.until, now, self._pages.life)
         await self.books.listed(actor, "sync.pull", subjects=page.patients)
         return Pulled(page.changes, further.text(self._keys[0]), page.more, page.head, page.epoch)
+
+    @audited("sync.pull")
+    async def skipped(self, actor: Actor, skip: int, streams: Sequence[Stream], limit: int | None) -> Pulled:
+        """Everything, from a position on: how clients turned pages before there were cursors.
+
+        Items stand by stream and id, where no change moves one: each that was there at the first page comes in one of
+        the pages, or in two. What changed or is new since then is after `then`, which the first page alone gives: a
+        later one does not know what happened behind it. So it is no `cursor`, unless the first page is the only one:
+        whoever goes on from it before the last page would never see the others. Raises `InvalidFields`.
+        """
+        limit = self._allowed(actor, streams, limit)
+        page = await self._feed.skipped(actor.practice_id, streams, skip, limit)
+        then = None
+        if skip == 0:
+            begun = sync.begun(actor, page.epoch, streams)
+            then = sync.moved(begun, actor, None, page.head, self._clock(), self._pages.life).text(self._keys[0])
+        await self.books.listed(actor, "sync.pull", subjects=page.patients)
+        return Pulled(page.changes, None if page.more else then, page.more, page.head, page.epoch, then)
+
+    def _allowed(self, actor: Actor, streams: Sequence[Stream], limit: int | None) -> int:
+        for stream in streams:
+            authorise(actor, READING[stream])
+        return self._pages.size(limit)

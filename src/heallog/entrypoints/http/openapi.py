@@ -54,13 +54,22 @@ def describes(
     shown: Any = None,
     codes: tuple[str, ...] = (),
     tag: bool = False,
+    deprecated: tuple[str, ...] = (),
 ) -> dict[str, Any]:
     """What Litestar cannot see of a handler: its body and answer with examples, and the refusals it may utter.
 
-    `tag` adds `If-Match`.
+    `tag` adds `If-Match`; `deprecated` are parameters that will go.
     """
     return {
-        "describes": {"body": body, "example": example, "answer": answer, "shown": shown, "codes": codes, "tag": tag}
+        "describes": {
+            "body": body,
+            "example": example,
+            "answer": answer,
+            "shown": shown,
+            "codes": codes,
+            "tag": tag,
+            "deprecated": deprecated,
+        }
     }
 
 
@@ -91,10 +100,12 @@ def complete(request: Request[Any, Any, Any], document: dict[str, Any]) -> dict[
         for method, operation in item.items():
             if method in ("get", "post", "put", "patch", "delete"):
                 handler = handlers[operation["operationId"]]
+                said = handler.opt.get("describes", {})
                 ranges = request.app.state[RANGES].get(operation["operationId"], {})
                 for parameter in operation.get("parameters", ()):
                     parameter["schema"] = ranges.get(parameter["name"], parameter["schema"])
-                _complete(operation, handler.opt.get("describes", {}), **_opened(handler.opt))
+                    parameter["deprecated"] = parameter["name"] in said.get("deprecated", ())
+                _complete(operation, said, **_opened(handler.opt))
     return document
 
 

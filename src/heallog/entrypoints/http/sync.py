@@ -1,5 +1,7 @@
 """Routes of sync: what devices pull."""
 
+from datetime import UTC, datetime
+from email.utils import format_datetime
 from typing import Annotated, Any
 
 from litestar import get, post
@@ -39,13 +41,30 @@ _PULLED: dict[str, Any] = {
     "type": "object",
     "properties": {
         "changes": {"type": "array", "items": _CHANGE},
-        "cursor": {"type": "string", "description": "Where to go on: at once while `has_more`, else at the next pull."},
+        "cursor": {
+            "type": ["string", "null"],
+            "description": "Where to go on: at once while `has_more`, else at the next pull. Null with `skip`.",
+        },
+        "cursor_at_end": {
+            "type": "string",
+            "description": "With `skip=0`: the cursor of the next pull, once every page has been read.",
+        },
         "has_more": {"type": "boolean"},
         "head": {"type": "integer"},
         "epoch": {"type": "string"},
     },
     "required": ["changes", "cursor", "has_more", "head", "epoch"],
 }
+
+MOST_SKIPPED = 1_000_000
+DEPRECATED = datetime(2026, 11, 21, tzinfo=UTC)
+SUNSET = datetime(2027, 12, 31, tzinfo=UTC)
+_LEAVING = {
+    "Deprecation": f"@{DEPRECATED.timestamp():.0f}",
+    "Sunset": format_datetime(SUNSET, usegmt=True),
+    "Link": '</schema#/sync/pull>; rel="deprecation"; type="text/html"',
+}
+"""What answers to `skip` say of it (RFC 9745, RFC 8594)."""
 
 
 @get(
@@ -54,7 +73,7 @@ _PULLED: dict[str, Any] = {
     summary="What changed since",
     tags=["sync"],
     rate=Rate.SYNC,
-    **describes(answer=_PULLED, codes=("INVALID_CURSOR", "RESYNC_REQUIRED", "INVALID_FIELDS")),
+    **describes(answer=_PULLED, codes=("INVALID_CURSOR", "RESYNC_REQUIRED", "INVALID_FIELDS"), deprecated=("skip",)),
 )
 async def pull(
     request: ApiRequest,
@@ -62,15 +81,33 @@ async def pull(
     cursor: Annotated[str | None, QueryParameter(max_length=4_000, description="`cursor` of the last answer.")] = None,
     limit: Annotated[int | None, QueryParameter(description="How many changes at most.")] = None,
     collections: Annotated[str | None, QueryParameter(max_length=200, description="Names with commas; all.")] = None,
+    skip: Annotated[
+        int | None,
+        QueryParameter(
+            ge=0, le=MOST_SKIPPED, description="Instead of a cursor, for old clients: changes to leave out."
+        ),
+    ] = None,
 ) -> Response[bytes]:
     """Patients, records and conflicts that changed since the cursor, each once and as it is now; without one, all.
 
     While `has_more`, ask again with the answer's cursor: all answers together are one moment. Keep the last cursor.
+
+    `skip` is how pages were turned before there were cursors. It gives all there is, in another order, and is slow; a
+    change may come twice. `cursor_at_end` of the page with `skip=0` is the cursor for what changed meanwhile, and for
+    all pulls after it. `skip` will go: answers to it say when, in `Sunset`.
     """
-    pulled = await sync.pull(request.user, cursor, _streams(collections), limit)
+    streams = _streams(collections)
+    if skip is None:
+        pulled, headers = await sync.pull(request.user, cursor, streams, limit), {}
+    elif cursor is not None:
+        raise InvalidFields([FieldError("skip", "conflict", "goes with no cursor: a cursor knows where it is")])
+    else:
+        pulled, headers = await sync.skipped(request.user, skip, streams, limit), _LEAVING
     more = "true" if pulled.more else "false"
-    tail = f'],"cursor":"{pulled.cursor}","has_more":{more},"head":{pulled.head},"epoch":"{pulled.epoch}"}}'
-    return Response(b'{"changes":[' + pulled.changes + tail.encode(), media_type=JSON)
+    told = "null" if pulled.cursor is None else f'"{pulled.cursor}"'
+    then = "" if pulled.then is None else f',"cursor_at_end":"{pulled.then}"'
+    tail = f'],"cursor":{told},"has_more":{more},"head":{pulled.head},"epoch":"{pulled.epoch}"{then}}}'
+    return Response(b'{"changes":[' + pulled.changes + tail.encode(), headers=headers, media_type=JSON)
 
 
 def _streams(collections: str | None) -> tuple[Stream, ...]:
