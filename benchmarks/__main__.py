@@ -9,7 +9,17 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from benchmarks import architecture_tax, audited_reads, import_fhir, login_timing, statements
+from benchmarks import (
+    architecture_tax,
+    audited_reads,
+    first_sync,
+    import_fhir,
+    login_timing,
+    page_cost,
+    paging,
+    push,
+    statements,
+)
 
 RESULTS = Path(__file__).parent / "results"
 PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
@@ -20,6 +30,10 @@ ALL = {
     "import_fhir": import_fhir,
     "login_timing": login_timing,
     "statements": statements,
+    "first_sync": first_sync,
+    "page_cost": page_cost,
+    "paging": paging,
+    "push": push,
 }
 
 

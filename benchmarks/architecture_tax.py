@@ -3,23 +3,27 @@
 import asyncio
 import json
 import statistics
-import tempfile
-from pathlib import Path
 from typing import Any
 
 from benchmarks import load
-from benchmarks.servers import memory, served
+from benchmarks.servers import OURS, empty_house, memory, served
 from heallog import bootstrap, config
 from heallog.adapters import logs
-from heallog.adapters.embedded import EmbeddedPostgres
-from heallog.adapters.postgres import migrations
 from heallog.domain.access import Actor, Role
 
 CONNECTIONS = 16
 SECONDS = 4.0
 ROUNDS = 5
 BARS = {"read": 0.70, "change": 0.60}
-HOUSES = {"minimal": "benchmarks.minimal:app", "heallog": "heallog.bootstrap:app"}
+HOUSES = {"minimal": "benchmarks.minimal:app", "heallog": OURS}
+
+OBSERVATION = {
+    "kind": "observation",
+    "title": "Blood pressure",
+    "code": {"system": "http://loinc.org", "code": "85354-9", "display": "Blood pressure panel"},
+    "occurred_at": "2026-03-01T09:30:00Z",
+    "values": {"systolic": {"value": 128, "unit": "mm[Hg]"}, "diastolic": {"value": 82, "unit": "mm[Hg]"}},
+}
 
 
 async def prepared(settings: config.Settings) -> tuple[str, list[str]]:
@@ -31,14 +35,7 @@ async def prepared(settings: config.Settings) -> tuple[str, list[str]]:
     registered = await wired.accounts().register(fields)
     actor = Actor(registered.account.id, registered.practice.id, Role.OWNER, "session", "device")
     patient = await wired.patients().create(actor, {"family_name": "Obi"})
-    body = {
-        "kind": "observation",
-        "title": "Blood pressure",
-        "code": {"system": "http://loinc.org", "code": "85354-9", "display": "Blood pressure panel"},
-        "occurred_at": "2026-03-01T09:30:00Z",
-        "values": {"systolic": {"value": 128, "unit": "mm[Hg]"}, "diastolic": {"value": 82, "unit": "mm[Hg]"}},
-    }
-    ids = [(await wired.records().create(actor, patient.id, body)).id for _ in range(CONNECTIONS)]
+    ids = [(await wired.records().create(actor, patient.id, OBSERVATION)).id for _ in range(CONNECTIONS)]
     await wired.database().close()
     if registered.tokens is None:
         raise RuntimeError("whoever registers is logged in")
@@ -72,17 +69,11 @@ def _changes(token: str, ids: list[str], versions: dict[str, int]) -> load.Reque
 def measure() -> list[dict[str, Any]]:
     """One row for each kind of work and number of processes."""
     rows: list[dict[str, Any]] = []
-    with tempfile.TemporaryDirectory(prefix="heallog-bench-") as folder:
-        Path(folder).chmod(0o755)
-        with EmbeddedPostgres(Path(folder) / "postgres") as embedded:
-            migrations.upgrade(embedded.url)
-            key = "k" * 48
-            settings = config.Settings(database_url=embedded.url, secret_key=key, data_dir=Path(folder))
-            token, ids = asyncio.run(prepared(settings))
-            environment = {"HEALLOG_DATABASE_URL": embedded.url, "HEALLOG_SECRET_KEY": key}
-            versions = dict.fromkeys(ids, 1)
-            for workers in (1, 2):
-                rows += _compared(workers, environment, token, ids, versions)
+    with empty_house() as ours:
+        token, ids = asyncio.run(prepared(ours.settings))
+        versions = dict.fromkeys(ids, 1)
+        for workers in (1, 2):
+            rows += _compared(workers, ours.environment, token, ids, versions)
     return rows
 
 

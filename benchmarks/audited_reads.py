@@ -6,15 +6,11 @@ the slowest hundredth is answered because of the entry.
 
 import asyncio
 import statistics
-import tempfile
-from pathlib import Path
 from typing import Any
 
 from benchmarks import architecture_tax, load
-from benchmarks.servers import served
+from benchmarks.servers import OURS, empty_house, served
 from heallog import bootstrap, config
-from heallog.adapters.embedded import EmbeddedPostgres
-from heallog.adapters.postgres import migrations
 from heallog.domain.audit import AuditEntry
 
 CONNECTIONS = (16, 64)
@@ -24,7 +20,7 @@ BAR = 0.60
 LATER = 15.0
 HOUSES = {
     "minimal": "benchmarks.minimal:app",
-    "audited": "heallog.bootstrap:app",
+    "audited": OURS,
     "unaudited": "benchmarks.audited_reads:unaudited",
 }
 
@@ -47,21 +43,15 @@ def unaudited() -> Any:
 def measure() -> list[dict[str, Any]]:
     """One row for each number of connections."""
     rows: list[dict[str, Any]] = []
-    with tempfile.TemporaryDirectory(prefix="heallog-bench-") as folder:
-        Path(folder).chmod(0o755)
-        with EmbeddedPostgres(Path(folder) / "postgres") as embedded:
-            migrations.upgrade(embedded.url)
-            key = "k" * 48
-            settings = config.Settings(database_url=embedded.url, secret_key=key, data_dir=Path(folder))
-            token, ids = asyncio.run(architecture_tax.prepared(settings))
-            environment = {"HEALLOG_DATABASE_URL": embedded.url, "HEALLOG_SECRET_KEY": key, "HEALLOG_DATA_DIR": folder}
-            with (
-                served(HOUSES["minimal"], 1, environment) as (minimal, _),
-                served(HOUSES["audited"], 1, environment) as (audited, _),
-                served(HOUSES["unaudited"], 1, environment) as (without, _),
-            ):
-                ports = {"minimal": minimal, "audited": audited, "unaudited": without}
-                rows = [_compared(connections, ports, token, ids) for connections in CONNECTIONS]
+    with empty_house() as ours:
+        token, ids = asyncio.run(architecture_tax.prepared(ours.settings))
+        with (
+            served(HOUSES["minimal"], 1, ours.environment) as (minimal, _),
+            served(HOUSES["audited"], 1, ours.environment) as (audited, _),
+            served(HOUSES["unaudited"], 1, ours.environment) as (without, _),
+        ):
+            ports = {"minimal": minimal, "audited": audited, "unaudited": without}
+            rows = [_compared(connections, ports, token, ids) for connections in CONNECTIONS]
     return rows
 
 
