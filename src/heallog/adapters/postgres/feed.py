@@ -183,18 +183,20 @@ def _page(column: Column[bytes], ranks: Sequence[int | None], *, skipping: bool 
     )
     found = (items.offset(skip) if skipping else items).cte("found")
     shown = found.c.number <= bindparam("limit", type_=Integer)
-    by = found.c.number
+    count = func.count().filter(shown)
+    # As the items come: PostgreSQL sees that, and sorts nothing.
+    by = [found.c[key.name] for key in order]
 
     def last(name: str) -> Any:
-        return func.array_agg(aggregate_order_by(found.c[name], by.desc())).filter(shown)[1]
+        return func.array_agg(aggregate_order_by(found.c[name], *by)).filter(shown)[count]
 
     def joined(rank: int | None) -> Any:
         wanted = shown if rank is None else shown & (found.c.rank == literal(rank, Integer))
-        return func.string_agg(found.c.bytes, aggregate_order_by(literal_column("','::bytea"), by)).filter(wanted)
+        return func.string_agg(found.c.bytes, aggregate_order_by(literal_column("','::bytea"), *by)).filter(wanted)
 
     page = select(
         *(joined(rank).label(f"changes_{number}") for number, rank in enumerate(ranks)),
-        func.count().filter(shown).label("count"),
+        count.label("count"),
         func.count().label("found"),
         last("seq").label("seq"),
         last("rank").label("rank"),
