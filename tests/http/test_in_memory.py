@@ -1,5 +1,7 @@
 """The same application on the memory adapters: what a developer tries things on without any database."""
 
+import asyncio
+
 import httpx
 import pytest
 
@@ -100,3 +102,27 @@ async def test_each_house_is_its_own(app_without_database, tmp_path):
     other = bootstrap.in_memory(config.Settings(data_dir=tmp_path, _env_file=None))
     async with other.uow() as uow:
         assert await uow.accounts.by_email("alice@example.org") is None
+
+
+async def test_others_are_answered_while_a_long_push_goes_on(app_without_database):
+    """Nothing waits for a database here: what turns others get, the push itself gives them."""
+    turns = 0
+
+    async def others():
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    waiting = asyncio.create_task(others())
+    taken = []
+    for size in (1, 501):
+        made = [{"op": "create", "collection": "patients", "id": f"p-{size}-{n}", "fields": {"family_name": "Obi"}}
+                for n in range(size)]  # fmt: skip
+        body = {"push_id": f"push-{size}", "contributions": [{"operations": [one]} for one in made]}
+        before = turns
+        answer = await app_without_database.post("/v1/sync/push", json=body)
+        assert {one["status"] for one in answer.json()["results"]} == {"created"}
+        taken.append(turns - before)
+    waiting.cancel()
+    assert taken[1] - taken[0] >= 10
