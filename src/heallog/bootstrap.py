@@ -24,6 +24,7 @@ from heallog.adapters.fhir import FhirBundle, FhirFiles
 from heallog.adapters.guesses import KnownGuesses
 from heallog.adapters.memory import audit as memory_audit
 from heallog.adapters.memory import conflicts as memory_conflicts
+from heallog.adapters.memory import health as memory_health
 from heallog.adapters.memory import patients as memory_patients
 from heallog.adapters.memory import records as memory_records
 from heallog.adapters.memory import sessions as memory_sessions
@@ -32,7 +33,7 @@ from heallog.adapters.memory import versions as memory_versions
 from heallog.adapters.memory.store import Store
 from heallog.adapters.memory.unit_of_work import MemoryUnitOfWork
 from heallog.adapters.postgres import audit as postgres_audit
-from heallog.adapters.postgres import conflicts, feed, migrations, patients, records, seals, sessions, versions
+from heallog.adapters.postgres import conflicts, feed, health, migrations, patients, records, seals, sessions, versions
 from heallog.adapters.postgres.database import Database
 from heallog.adapters.postgres.ledger import ledger
 from heallog.adapters.postgres.refeed import refeed
@@ -54,6 +55,7 @@ from heallog.application.ports.world import Clock
 from heallog.application.practices import Practices
 from heallog.application.records import Records
 from heallog.application.sessions import Sessions
+from heallog.application.sync.health import Health
 from heallog.application.sync.pull import Sync
 from heallog.application.sync.push import Pushes
 from heallog.application.sync.quarantine import Quarantine
@@ -253,6 +255,12 @@ class Container(containers.DeclarativeContainer):
         part=settings.provided.sync_batch_size,
         most=settings.provided.max_sync_rows,
     )
+    health_log = providers.Singleton(health.HealthLog, database)
+    health_reads = providers.Singleton(health.HealthReads, database)
+    health = providers.Singleton(
+        Health, health_log, health_reads, books, clock, ids, days=settings.provided.sync_event_days
+    )
+    metrics_token = settings.provided.metrics_token
     audit_reads = providers.Singleton(postgres_audit.AuditReads, database)
     evidence = providers.Factory(seals.evidence, database)
     sealing = providers.Singleton(seals.PostgresSealing, database)
@@ -285,6 +293,8 @@ SERVED = (
     "pushes",
     "quarantine",
     "watermelon_sync",
+    "health",
+    "metrics_token",
     "audit",
     "fhir_bundle",
     "is_ready",
@@ -309,6 +319,8 @@ def in_memory(settings: config.Settings) -> Container:
     wired.blacklist.override(providers.Object(memory_sessions.MemoryTokenBlacklist(wired.clock())))
     wired.mail.override(providers.Object(mail.MemoryMail()))
     wired.feed_reads.override(providers.Object(memory_sync.FeedReads(store)))
+    wired.health_log.override(providers.Object(memory_health.HealthLog(store)))
+    wired.health_reads.override(providers.Object(memory_health.HealthReads(store)))
     wired.trail.override(providers.Object(memory_audit.MemoryTrail(store)))
     wired.audit_reads.override(providers.Object(memory_audit.AuditReads(store)))
     wired.evidence.override(providers.Factory(memory_audit.evidence, store))
@@ -323,6 +335,8 @@ def http_app(wired: Container) -> Litestar:
     beside: list[Repeated | mail.SmtpMail] = [
         Repeated("audit.seal", wired.sealer().seal, wired.settings().seal_every, at_last=True),
         Repeated("sessions.sweep", wired.sessions().sweep, SWEEP_EVERY),
+        Repeated("sync.flush", wired.health().flush, wired.settings().sync_events_every, at_last=True),
+        Repeated("sync.sweep", wired.health().sweep, SWEEP_EVERY),
     ]
     if len(wired.settings().keys()) > 1:
         beside.append(Repeated("credentials.reseal", wired.credentials().reseal, RESEAL_EVERY))
@@ -343,6 +357,7 @@ def http_app(wired: Container) -> Litestar:
         pages=wired.pages(),
         largest_body=wired.settings().max_body_mebibytes,
         largest_push=wired.settings().max_push_mebibytes,
+        fares=wired.health,
         proxies=wired.settings().proxies,
         on_startup=[database.open, *(one.start for one in beside)],
         on_shutdown=[trail.close, *(one.stop for one in beside), leave, database.close],

@@ -76,6 +76,9 @@ class Settings(BaseSettings):
     max_body_mebibytes: int = Field(default=10, ge=1, le=1024)
     max_push_mebibytes: int = Field(default=64, ge=1, le=1024)
     seal_every: float = Field(default=5, gt=0, le=3600)
+    sync_events_every: float = Field(default=1, gt=0, le=3600)
+    sync_event_days: int = Field(default=90, ge=1, le=3650)
+    metrics_token: str | None = Field(default=None, repr=False, min_length=SHORTEST_KEY)
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     @property
@@ -196,7 +199,7 @@ def shown(settings: Settings) -> list[tuple[str, str]]:
     lines = []
     for name, value in settings.model_dump().items():
         text = "" if value is None else str(value)
-        if name in {"secret_key", "old_secret_key"} and text:
+        if name in {"secret_key", "old_secret_key", "metrics_token"} and text:
             text = "(set)"
         if name in {"database_url", "redis_url", "mail_url"} and text:
             text = re.sub(r"//([^:/@]*):[^@/]*@", r"//\1:***@", text)

@@ -46,6 +46,7 @@ ELSEWHERE: Mapping[tuple[str, str], str] = {
     ("watermelon", "application/ports"): "sync.py: where pulls and pushes are kept",
     ("watermelon", "adapters/postgres"): "feed.py: its rows stand beside the wire bytes",
     ("watermelon", "adapters/memory"): "sync.py: its rows stand beside the wire bytes",
+    ("health", "application"): "application/sync/health.py: how sync fares",
     ("tries", "application"): "credentials.py: every guess takes a try",
     ("tries", "entrypoints/http"): "every route that takes a password counts",
     ("trail", "domain"): "audit.py: what an entry is",

@@ -41,6 +41,7 @@ def container(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> It
         database_url=database_url,
         data_dir=folder,
         seal_every=3600,
+        sync_events_every=3600,
         rate_limits=False,
         # Every test comes from the same address.
         login_tries_per_address=1_000_000,

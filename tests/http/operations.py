@@ -234,6 +234,8 @@ OPERATIONS = {
     "pullWatermelon": Operation("GET", "/v1/sync/watermelon", Permission.READ_PATIENTS),
     "pushWatermelon": Operation("POST", "/v1/sync/watermelon", Permission.WRITE_RECORDS),
     "watermelonSchema": Operation("GET", "/v1/sync/watermelon/schema", None),
+    "syncStats": Operation("GET", "/v1/sync/stats", Permission.READ_SYNC_HEALTH),
+    "listSyncEvents": Operation("GET", "/v1/sync/events", Permission.READ_SYNC_HEALTH),
     "listQuarantine": Operation("GET", "/v1/sync/quarantine", Permission.READ_CONFLICTS),
     "releaseQuarantined": Operation(
         "POST", "/v1/sync/quarantine/{quarantine_id}/release", Permission.RESOLVE_CONFLICTS, quarantined

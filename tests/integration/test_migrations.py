@@ -263,6 +263,8 @@ def test_the_server_deletes_only_what_is_swept_and_changes_nothing_that_is_appen
         **dict.fromkeys(("audit_entries", "audit_seals", "policies", "versions"), appended),
         **dict.fromkeys(("accounts", "emergencies", "invitations", "memberships", "practices"), changed),
         **dict.fromkeys(("conflicts", "patients", "quarantine", "records", "sync_heads"), changed),
+        **dict.fromkeys(("sync_devices", "sync_meters"), changed),
+        "sync_events": ("DELETE", *appended),
         **dict.fromkeys(("change_feed", "contributions", "pulls", "pushes"), swept),
         **dict.fromkeys(("one_time_codes", "revoked_tokens", "sessions", "tries"), swept),
     }

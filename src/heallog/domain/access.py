@@ -39,6 +39,7 @@ class Permission(StrEnum):
     MANAGE_MEMBERS = "members.manage"
     BREAK_GLASS = "emergencies.declare"
     READ_EMERGENCIES = "emergencies.read"
+    READ_SYNC_HEALTH = "sync-health.read"
 
 
 _READS = frozenset(
@@ -62,7 +63,13 @@ _CLINICAL = frozenset(
     }
 )
 _TRAIL = frozenset(
-    {Permission.READ_AUDIT, Permission.VERIFY_AUDIT, Permission.READ_ACCESS_LOG, Permission.READ_EMERGENCIES}
+    {
+        Permission.READ_AUDIT,
+        Permission.VERIFY_AUDIT,
+        Permission.READ_ACCESS_LOG,
+        Permission.READ_EMERGENCIES,
+        Permission.READ_SYNC_HEALTH,
+    }
 )
 _HOUSE = frozenset({Permission.SET_POLICIES, Permission.IMPORT, Permission.CHANGE_PRACTICE, Permission.MANAGE_MEMBERS})
 

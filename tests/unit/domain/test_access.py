@@ -40,6 +40,7 @@ MAY = {
     "members.manage": {OWNER},
     "emergencies.declare": {ASSISTANT},
     "emergencies.read": {OWNER, AUDITOR},
+    "sync-health.read": {OWNER, AUDITOR},
 }
 WITH_BROKEN_GLASS = {"records.sign": ASSISTANT, "conflicts.resolve": ASSISTANT, "patients.access-log": ASSISTANT}
 """What is added by it, and to whom: nothing else, and nothing to anyone else."""

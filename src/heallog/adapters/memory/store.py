@@ -14,6 +14,7 @@ from heallog.domain.accounts import Account
 from heallog.domain.audit import AuditEntry, Seal
 from heallog.domain.codes import OneTimeCode
 from heallog.domain.conflicts import Conflict
+from heallog.domain.health import Device, Reading, SyncEvent
 from heallog.domain.patients import SearchKey
 from heallog.domain.policies import Setting
 from heallog.domain.practices import Emergency, Invitation, Membership, Practice
@@ -99,6 +100,9 @@ class Tables:
     """Of each practice and device: from where to where it pulled, by the end."""
     sync_heads: MutableMapping[str, tuple[int, str]] = field(default_factory=dict)
     """The latest `seq` of each practice, and its epoch."""
+    sync_events: MutableMapping[InPractice, SyncEvent] = field(default_factory=dict)
+    sync_devices: MutableMapping[InPractice, Device] = field(default_factory=dict)
+    sync_meters: MutableMapping[Reading, float] = field(default_factory=dict)
 
 
 _TABLES = tuple(table.name for table in fields(Tables))

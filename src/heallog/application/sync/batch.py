@@ -13,9 +13,10 @@ from typing import Any, Self
 from heallog.application.ports.unit_of_work import UnitOfWork
 from heallog.domain.access import Actor
 from heallog.domain.audit import AuditEntry, Written
-from heallog.domain.conflicts import Conflict
+from heallog.domain.conflicts import Conflict, State
 from heallog.domain.errors import AlreadyExists
 from heallog.domain.events import Event
+from heallog.domain.health import disputed
 from heallog.domain.policies import Setting
 from heallog.domain.versions import ENTERED, Collection, Head, Version
 
@@ -47,6 +48,7 @@ class Batch:
         self._versions: dict[Number, Version] = {}
         self._loaded: frozenset[Key] = frozenset()
         self._conflicts: dict[str, Conflict] = {}
+        self._conflicts_before: dict[str, Conflict] = {}
         self._present: set[str] = set()
         self._setting: Setting | None = None
         self._written: list[Written] = []
@@ -76,7 +78,8 @@ class Batch:
         await self._look_up(deletions)
         disputed = sorted({head.conflict_id for head in self.heads.values() if head.conflict_id is not None})
         if disputed:
-            self._conflicts = await self._uow.conflicts.these(practice_id, disputed)
+            self._conflicts_before = await self._uow.conflicts.these(practice_id, disputed)
+            self._conflicts = dict(self._conflicts_before)
         self._setting = await self._uow.policies.current(practice_id)
 
     def _late(self, one: Wanted, times: Mapping[Key, int]) -> Iterator[Number]:
@@ -138,6 +141,20 @@ class Batch:
         if entries := [*self._entries, *self._refusals]:
             await self._uow.audit(entries)
         return sum(len(one.versions) for one in self._written)
+
+    def disputed(self) -> list[tuple[str, str]]:
+        """Fields that came into conflict by this batch, each with its policy."""
+        return [
+            disputed(one.field, one.policy)
+            for conflict in self._changed.values()
+            if conflict.state is State.OPEN
+            for one in conflict.disputed
+            if (one.field, one.branch) not in self._disputed_before(conflict.id)
+        ]
+
+    def _disputed_before(self, conflict_id: str) -> set[tuple[str, int]]:
+        before = self._conflicts_before.get(conflict_id)
+        return set() if before is None else {(one.field, one.branch) for one in before.disputes}
 
     # -- what the unit of work is asked ---------------------------------------------------------------------------
 

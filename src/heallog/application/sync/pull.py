@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from heallog.application.ports.sync import FeedReads
+from heallog.application.ports.sync import FeedReads, Page
 from heallog.application.ports.world import Clock
 from heallog.application.trail import Books, audited
 from heallog.domain import sync
 from heallog.domain.access import Actor, Permission, authorise
 from heallog.domain.errors import FieldError, InvalidFields
+from heallog.domain.health import Tally
 from heallog.domain.sync import Pages, Stream
 
 READING = {
@@ -44,8 +45,10 @@ class Sync:
         self._keys = keys
 
     @audited("sync.pull")
-    async def pull(self, actor: Actor, cursor: str | None, streams: Sequence[Stream], limit: int | None) -> Pulled:
-        """What changed since a cursor, or everything; at most `limit` items at a time.
+    async def pull(
+        self, actor: Actor, cursor: str | None, streams: Sequence[Stream], limit: int | None, tally: Tally | None = None
+    ) -> Pulled:
+        """What changed since a cursor, or everything; at most `limit` items at a time. `tally` hears what it came to.
 
         Every item that was committed when the pull began comes once in it, unless it changed meanwhile: then it comes
         in the next. Raises `InvalidCursor`, `ResyncRequired`, and `InvalidFields` for a limit that is out of range.
@@ -60,11 +63,15 @@ class Sync:
         known = known or sync.begun(actor, page.epoch, streams)
         sync.check(known, page.epoch, page.head)
         further = sync.moved(known, actor, page.last if page.more else None, page.until, now, self._pages.life)
+        if tally is not None:
+            _told(tally, known, page)
         await self.books.listed(actor, "sync.pull", subjects=page.patients)
         return Pulled(page.changes, further.text(self._keys[0]), page.more, page.head, page.epoch)
 
     @audited("sync.pull")
-    async def skipped(self, actor: Actor, skip: int, streams: Sequence[Stream], limit: int | None) -> Pulled:
+    async def skipped(
+        self, actor: Actor, skip: int, streams: Sequence[Stream], limit: int | None, tally: Tally | None = None
+    ) -> Pulled:
         """Everything, from a position on: how clients turned pages before there were cursors.
 
         Items stand by stream and id, where no change moves one: each that was there at the first page comes in one of
@@ -78,6 +85,10 @@ class Sync:
         if skip == 0:
             begun = sync.begun(actor, page.epoch, streams)
             then = sync.moved(begun, actor, None, page.head, self._clock(), self._pages.life).text(self._keys[0])
+        if tally is not None:
+            tally.records = page.count
+            tally.batched = skip > 0 or page.more
+            tally.position = 0 if skip == 0 else None
         await self.books.listed(actor, "sync.pull", subjects=page.patients)
         return Pulled(page.changes, None if page.more else then, page.more, page.head, page.epoch, then)
 
@@ -85,3 +96,12 @@ class Sync:
         for stream in streams:
             authorise(actor, READING[stream])
         return self._pages.size(limit)
+
+
+def _told(tally: Tally, cursor: sync.Cursor, page: Page) -> None:
+    """A device in the midst of a pull may have written none of it down yet: it has what it had when that began."""
+    going_on = cursor.until is not None
+    tally.records = page.count
+    tally.batched = going_on or page.more
+    tally.position = None if going_on else cursor.after.seq
+    tally.reached = page.last.seq if page.more and page.last is not None else page.until

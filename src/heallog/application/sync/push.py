@@ -22,6 +22,7 @@ from heallog.domain.audit import noted
 from heallog.domain.errors import DomainError, HeldBack, InvalidFields, PushConflict, Unavailable
 from heallog.domain.events import PushCommitted
 from heallog.domain.fields import as_came, canonical
+from heallog.domain.health import Tally
 from heallog.domain.pushes import MERGE, Operation, Outcome, Push, Quarantined, Status, pushed, unlike
 from heallog.domain.sync import Stream
 from heallog.domain.versions import Collection, Head, Seen
@@ -64,10 +65,13 @@ class Pushes:
         self._ids = ids
 
     @audited("sync.push")
-    async def push(self, actor: Actor, push: Push, again: Sequence[tuple[Stream, str]] = ()) -> bytes:
+    async def push(
+        self, actor: Actor, push: Push, again: Sequence[tuple[Stream, str]] = (), tally: Tally | None = None
+    ) -> bytes:
         """The answer, as JSON bytes: of each operation what became of it. The same push again gets the same answer.
 
-        What is in `again` comes at the next pull, whatever became of it.
+        What is in `again` comes at the next pull, whatever became of it. `tally` hears what was done: nothing, where it
+        had been done before.
 
         Raises `InvalidFields` where the id of a push stands for another one, `PushConflict` in the mode `strict`.
         """
@@ -98,6 +102,8 @@ class Pushes:
             await uow.audit([noted(self._ids(), now, actor, "sync.push", thing_id=push.id)])
             uow.tell(PushCommitted(actor.practice_id, push.id, actor.account_id, actor.request_id, versions))
             await uow.commit()
+        if tally is not None:
+            _told(tally, push, outcomes, batch, now)
         return answer
 
     async def _applied(
@@ -200,6 +206,19 @@ def errors(error: DomainError) -> tuple[dict[str, str], ...]:
     if isinstance(error, InvalidFields):
         return tuple(one.as_dict() for one in error.errors)
     return ({"field": error.field or "", "code": error.code, "message": error.message},)
+
+
+def _told(tally: Tally, push: Push, outcomes: Sequence[Outcome], batch: Batch, now: datetime) -> None:
+    """After the commit, once: a push of WatermelonDB is done in several."""
+    statuses = [one.status for one in outcomes]
+    tally.records += len(statuses)
+    tally.conflicts += statuses.count(Status.CONFLICT)
+    tally.merges += statuses.count(Status.MERGED)
+    tally.quarantined += statuses.count(Status.QUARANTINED)
+    tally.disputes += batch.disputed()
+    times = [operation.client_time for operation in push.operations if operation.client_time is not None]
+    if times:
+        tally.skew_ms = round((max(times) - now).total_seconds() * 1000)
 
 
 def _why(operation: Operation) -> Why:

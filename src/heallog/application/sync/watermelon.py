@@ -19,6 +19,7 @@ from heallog.domain.access import Actor, Permission, authorise
 from heallog.domain.audit import noted
 from heallog.domain.errors import DomainError, FieldError, InvalidFields, ResyncRequired, Unavailable
 from heallog.domain.fields import ID, Errors, as_came, canonical, decode, printable, same
+from heallog.domain.health import Tally
 from heallog.domain.pushes import MERGE, Contribution, Operation, Push, Quarantined, Status, pushed
 from heallog.domain.sync import Place, Stream
 from heallog.domain.versions import Collection
@@ -91,22 +92,33 @@ class Watermelon:
     # -- pull -----------------------------------------------------------------------------------------------------
 
     @audited("sync.pull")
-    async def pull(self, actor: Actor, last_pulled_at: int, schema_version: int, migration: str | None) -> Pulled:
+    async def pull(
+        self,
+        actor: Actor,
+        last_pulled_at: int,
+        schema_version: int,
+        migration: str | None,
+        tally: Tally | None = None,
+    ) -> Pulled:
         """Everything since `last_pulled_at` (0: ever), all at one moment; tables that a migration brings, from 0 again.
+
+        `tally` hears what it comes to, until the last part was given.
 
         Raises `ResyncRequired` where the device has seen more than there is.
         """
         for permission in READING.values():
             authorise(actor, permission)
+        tally = tally or Tally()
         anew = watermelon.migrated(migration)
         tables = [table.stream for table in TABLES.values() if table.since <= schema_version]
         if not anew:
             page = await self._feed.rows(actor.practice_id, tables, _after(last_pulled_at), None, PAGE)
             if not page.more:
                 await self._begun(actor, last_pulled_at, page.head)
+                tally.records, tally.position, tally.reached = page.count, last_pulled_at, page.head
                 await self.books.listed(actor, "sync.pull", subjects=page.patients)
                 return Pulled(_whole(tables, page), None)
-        parts = self._parts(actor, last_pulled_at, {stream: stream in anew for stream in tables})
+        parts = self._parts(actor, last_pulled_at, {stream: stream in anew for stream in tables}, tally)
         return Pulled(await anext(parts), parts)
 
     async def _begun(self, actor: Actor, last_pulled_at: int, head: int) -> None:
@@ -119,12 +131,13 @@ class Watermelon:
             await uow.commit()
 
     async def _parts(
-        self, actor: Actor, last_pulled_at: int, anew: Mapping[Stream, bool]
+        self, actor: Actor, last_pulled_at: int, anew: Mapping[Stream, bool], tally: Tally
     ) -> AsyncGenerator[bytes, None]:
         """A long answer, in parts of about a page. The first is given when everything has been checked."""
         async with self._feed.still() as feed:
             head = (await feed.page(actor.practice_id, (), Place(), None, 0)).head
             await self._begun(actor, last_pulled_at, head)
+            tally.batched, tally.position = True, last_pulled_at
             text = b'{"changes":{'
             for number, (stream, again) in enumerate(anew.items()):
                 text += b"," * bool(number) + _OPENING % stream.encode()
@@ -132,6 +145,7 @@ class Watermelon:
                 after: Place | None = Place() if again else _after(last_pulled_at)
                 while after is not None:
                     page = await feed.rows(actor.practice_id, (stream,), after, head, PAGE)
+                    tally.records += page.count
                     if page.count:
                         await self.books.listed(actor, "sync.pull", subjects=page.patients)
                         text += comma + page.rows[stream.rank]
@@ -141,30 +155,36 @@ class Watermelon:
                         yield text
                         text = b""
                 text += _CLOSING
+            tally.reached = head
             yield text + _END % _timestamp(head)
 
     # -- push -----------------------------------------------------------------------------------------------------
 
     @audited("sync.push")
-    async def push(self, actor: Actor, last_pulled_at: int, changes: Changes) -> dict[str, Any]:
+    async def push(
+        self, actor: Actor, last_pulled_at: int, changes: Changes, tally: Tally | None = None
+    ) -> dict[str, Any]:
         """What a device did, done by the native push, in parts; of each row what became of it.
 
         What can never be done is quarantined and acknowledged: the client has nothing to send again. After it, every
-        row comes to the device as it is here.
+        row comes to the device as it is here. `tally` hears what was done of it.
         """
         authorise(actor, Permission.WRITE_RECORDS)
+        tally = tally or Tally()
         sent = _sent(changes, self._most)
         body = hashlib.sha256(as_came([actor.device_id, last_pulled_at, changes])).hexdigest()[:40]
         decided = [one for one in sent if one.table.stream is Stream.CONFLICTS]
         results = [await self._decide(actor, f"wm-{body}-c{number}", one) for number, one in enumerate(decided)]
+        tally.records = len(decided)
+        tally.quarantined = sum(one["status"] == Status.QUARANTINED for one in results)
         rows = [one for one in sent if one.table.stream is not Stream.CONFLICTS]
         for number, start in enumerate(range(0, len(rows), self._part_size)):
             part = rows[start : start + self._part_size]
-            results += await self._part(actor, last_pulled_at, f"wm-{body}-{number}", part)
+            results += await self._part(actor, last_pulled_at, f"wm-{body}-{number}", part, tally)
         return {"experimentalRejectedIds": {}, "results": results}
 
     async def _part(
-        self, actor: Actor, last_pulled_at: int, push_id: str, rows: Sequence[Sent]
+        self, actor: Actor, last_pulled_at: int, push_id: str, rows: Sequence[Sent], tally: Tally
     ) -> list[dict[str, Any]]:
         keys = [(Collection(one.table.stream), one.id) for one in rows if one.id is not None]
         async with self._uow() as uow:
@@ -177,7 +197,7 @@ class Watermelon:
         contributions = tuple(Contribution(operations) for operations in asked if operations)
         push = Push(push_id, MERGE, contributions, as_sent)
         again = [(one.table.stream, one.id) for one in rows if one.id is not None]
-        answer = decode(await self._pushes.push(actor, push, again))["results"]
+        answer = decode(await self._pushes.push(actor, push, again, tally))["results"]
         told = {one["index"]: one for one in answer}
         return [_result(one, told.get(index)) for index, one in enumerate(rows)]
 

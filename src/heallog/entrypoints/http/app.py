@@ -14,6 +14,7 @@ from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 from uuid_utils import uuid7
 
 from heallog.application.sessions import Sessions
+from heallog.application.sync.health import Health
 from heallog.domain.sync import Pages
 from heallog.entrypoints.http import (
     accounts,
@@ -25,12 +26,14 @@ from heallog.entrypoints.http import (
     health,
     imports,
     limits,
+    metrics,
     patients,
     policies,
     practices,
     records,
     sessions,
     sync,
+    watching,
     watermelon,
 )
 from heallog.entrypoints.http.callers import locate
@@ -101,6 +104,7 @@ HANDLERS = [
     *sync.HANDLERS,
     *audit.HANDLERS,
     *health.HANDLERS,
+    *metrics.HANDLERS,
 ]
 
 
@@ -129,15 +133,16 @@ def create_app(
     pages: Pages,
     largest_body: int,
     largest_push: int,
+    fares: Callable[[], Health],
     proxies: int = 0,
     on_startup: Sequence[Callable[[], Any]] = (),
     on_shutdown: Sequence[Callable[[], Any]] = (),
 ) -> Litestar:
     """The application. `dependencies` are the container's factories by the names that handlers ask for.
 
-    `door` admits whoever brings a token; `rate_limits` count, where it gives any; `proxies` of ours stand in front.
-    Bodies may have `largest_body` MiB, and those that bring what a device did `largest_push`. Of `pages` the document
-    tells what may be asked for.
+    `door` admits whoever brings a token; `rate_limits` count, where it gives any; `fares` hears of pulls and pushes;
+    `proxies` of ours stand in front. Bodies may have `largest_body` MiB, and those that bring what a device did
+    `largest_push`. Of `pages` the document tells what may be asked for.
     """
     pushes = Router("/", route_handlers=PUSHES, request_max_body_size=largest_push * MEBIBYTE)
     app = Litestar(
@@ -146,6 +151,7 @@ def create_app(
         middleware=[
             DefineMiddleware(auth.authentication(door), exclude_from_auth_key="public", exclude=["^/schema(/|$)"]),
             limits.limiting(rate_limits),
+            watching.watching(fares),
         ],
         exception_handlers=ERROR_HANDLERS,
         openapi_config=configuration(),

@@ -82,6 +82,8 @@ def request_id(scope: Scope) -> str:
 def envelope(
     code: str, message: str, scope: Scope, *, field: str | None = None, context: dict[str, Any] | None = None
 ) -> dict[str, Any]:
+    # For whoever watches: the answer itself is bytes by the time that it passes them.
+    scope["heallog.code"] = code  # type: ignore[typeddict-unknown-key]
     return {
         "success": False,
         "error": {"message": message, "code": code, "field": field, "context": context or {}},

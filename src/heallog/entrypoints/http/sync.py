@@ -15,6 +15,7 @@ from heallog.application.sync.quarantine import Quarantine
 from heallog.domain import pushes as domain
 from heallog.domain.errors import FieldError, InvalidFields
 from heallog.domain.fields import moment, object_schema, printable, read
+from heallog.domain.health import Door, Mode
 from heallog.domain.sync import Stream
 from heallog.entrypoints.http import versions as wire
 from heallog.entrypoints.http.auth import ApiRequest
@@ -22,6 +23,7 @@ from heallog.entrypoints.http.bodies import Cursor, Id, Limit, json_object
 from heallog.entrypoints.http.limits import Rate
 from heallog.entrypoints.http.openapi import describes
 from heallog.entrypoints.http.versions import JSON
+from heallog.entrypoints.http.watching import tally
 
 _CHANGE: dict[str, Any] = {
     "type": "object",
@@ -73,6 +75,7 @@ _LEAVING = {
     summary="What changed since",
     tags=["sync"],
     rate=Rate.SYNC,
+    sync=(Door.NATIVE, Mode.PULL),
     **describes(answer=_PULLED, codes=("INVALID_CURSOR", "RESYNC_REQUIRED", "INVALID_FIELDS"), deprecated=("skip",)),
 )
 async def pull(
@@ -98,11 +101,11 @@ async def pull(
     """
     streams = _streams(collections)
     if skip is None:
-        pulled, headers = await sync.pull(request.user, cursor, streams, limit), {}
+        pulled, headers = await sync.pull(request.user, cursor, streams, limit, tally(request)), {}
     elif cursor is not None:
         raise InvalidFields([FieldError("skip", "conflict", "goes with no cursor: a cursor knows where it is")])
     else:
-        pulled, headers = await sync.skipped(request.user, skip, streams, limit), _LEAVING
+        pulled, headers = await sync.skipped(request.user, skip, streams, limit, tally(request)), _LEAVING
     more = "true" if pulled.more else "false"
     told = "null" if pulled.cursor is None else f'"{pulled.cursor}"'
     then = "" if pulled.then is None else f',"cursor_at_end":"{pulled.then}"'
@@ -155,6 +158,7 @@ _PUSHED: dict[str, Any] = {
     tags=["sync"],
     status_code=200,
     rate=Rate.SYNC,
+    sync=(Door.NATIVE, Mode.PUSH),
     **describes(
         body=_PUSH,
         example={
@@ -182,7 +186,8 @@ async def push(request: ApiRequest, pushes: NamedDependency[Pushes]) -> Response
     A contribution is done as a whole or not at all: what can never be done is quarantined with what belongs to it, and
     the rest goes on. Sent again with its `push_id`, a push gets its first answer.
     """
-    pushed = await pushes.push(request.user, domain.read(await json_object(request), pushes.most))
+    body = domain.read(await json_object(request), pushes.most)
+    pushed = await pushes.push(request.user, body, tally=tally(request))
     return Response(pushed, media_type=JSON)
 
 

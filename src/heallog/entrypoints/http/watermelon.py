@@ -14,11 +14,13 @@ from heallog.application.sync.watermelon import Watermelon
 from heallog.domain import pushes, watermelon
 from heallog.domain.errors import FieldError, InvalidFields
 from heallog.domain.fields import MAX_SAFE_INTEGER
+from heallog.domain.health import Door, Mode
 from heallog.entrypoints.http.auth import ApiRequest
 from heallog.entrypoints.http.bodies import json_object
 from heallog.entrypoints.http.limits import Rate
 from heallog.entrypoints.http.openapi import describes
 from heallog.entrypoints.http.versions import JSON
+from heallog.entrypoints.http.watching import tally
 
 PulledAt = Annotated[
     int,
@@ -99,6 +101,7 @@ _SCHEMA: dict[str, Any] = {
     summary="What changed since, for WatermelonDB",
     tags=["sync"],
     rate=Rate.SYNC,
+    sync=(Door.WATERMELON, Mode.PULL),
     **describes(answer=_PULLED, codes=("RESYNC_REQUIRED", "INVALID_FIELDS")),
 )
 async def pull(
@@ -118,7 +121,7 @@ async def pull(
     All of it is one moment. What is deleted comes as a row with `deleted_at`, empty of everything else.
     """
     _same_device(request, device_id)
-    pulled = await watermelon_sync.pull(request.user, last_pulled_at, schema_version, migration)
+    pulled = await watermelon_sync.pull(request.user, last_pulled_at, schema_version, migration, tally(request))
     if pulled.rest is None:
         return Response(pulled.first, media_type=JSON)
     return Stream(_all(pulled.first, pulled.rest), media_type=JSON)
@@ -145,6 +148,7 @@ async def _all(first: bytes, rest: AsyncGenerator[bytes, None]) -> AsyncIterator
     tags=["sync"],
     status_code=200,
     rate=Rate.SYNC,
+    sync=(Door.WATERMELON, Mode.PUSH),
     **describes(
         body=_changes("Ids."),
         example={
@@ -170,7 +174,7 @@ async def push(
     pull. What cannot be merged becomes a conflict; what can never be done is quarantined, and not asked for again.
     """
     _same_device(request, device_id)
-    return await watermelon_sync.push(request.user, last_pulled_at, await json_object(request))
+    return await watermelon_sync.push(request.user, last_pulled_at, await json_object(request), tally(request))
 
 
 @get(
