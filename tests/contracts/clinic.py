@@ -10,6 +10,8 @@ from uuid import uuid4
 
 from heallog.adapters.memory import audit as memory_audit
 from heallog.adapters.memory.conflicts import ConflictReads as MemoryConflictReads
+from heallog.adapters.memory.health import HealthLog as MemoryHealthLog
+from heallog.adapters.memory.health import HealthReads as MemoryHealthReads
 from heallog.adapters.memory.ledger import ledger as memory_ledger
 from heallog.adapters.memory.patients import PatientReads as MemoryPatientReads
 from heallog.adapters.memory.records import RecordReads as MemoryRecordReads
@@ -23,6 +25,8 @@ from heallog.adapters.postgres.audit import AuditReads as PostgresAuditReads
 from heallog.adapters.postgres.conflicts import ConflictReads as PostgresConflictReads
 from heallog.adapters.postgres.database import Database
 from heallog.adapters.postgres.feed import FeedReads as PostgresFeedReads
+from heallog.adapters.postgres.health import HealthLog as PostgresHealthLog
+from heallog.adapters.postgres.health import HealthReads as PostgresHealthReads
 from heallog.adapters.postgres.ledger import ledger as postgres_ledger
 from heallog.adapters.postgres.patients import PatientReads as PostgresPatientReads
 from heallog.adapters.postgres.records import RecordReads as PostgresRecordReads
@@ -32,6 +36,7 @@ from heallog.adapters.postgres.unit_of_work import PostgresUnitOfWork
 from heallog.adapters.postgres.versions import VersionReads as PostgresVersionReads
 from heallog.application.ports.audit import AuditReads, Evidence, Sealing, Trail
 from heallog.application.ports.conflicts import ConflictReads
+from heallog.application.ports.health import HealthLog, HealthReads
 from heallog.application.ports.patients import PatientReads, PatientRepository
 from heallog.application.ports.records import RecordFilter, RecordReads, RecordRepository
 from heallog.application.ports.sessions import SessionReads
@@ -67,6 +72,8 @@ class Backend:
     until_waiting: Callable[..., Any]
     audit: "AuditSide"
     feed: FeedReads
+    health_log: HealthLog
+    health: HealthReads
 
 
 @dataclass(frozen=True)
@@ -104,6 +111,8 @@ def memory() -> Backend:
             lambda: memory_audit.evidence(store),
         ),
         MemoryFeedReads(store),
+        MemoryHealthLog(store),
+        MemoryHealthReads(store),
     )
 
 
@@ -133,6 +142,8 @@ def postgres(database: Database) -> Backend:
             lambda: seals.evidence(database),
         ),
         PostgresFeedReads(database),
+        PostgresHealthLog(database),
+        PostgresHealthReads(database),
     )
 
 

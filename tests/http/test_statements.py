@@ -9,6 +9,7 @@ import asyncpg
 import httpx
 import pytest
 
+from heallog.adapters.postgres.health import FLUSH
 from heallog.adapters.postgres.sessions import STANDING
 
 from .clinic import Clinic, refused
@@ -378,3 +379,14 @@ async def test_a_push_is_as_many_statements_for_many_operations_as_for_few(clini
     assert told[0] == ["conflict", "created", "merged", "quarantined", "unchanged", "updated"]
     assert told[0] == told[1] == told[2]
     assert counts[1] == counts[2], (counts, statements)
+
+
+PULLS = {"/v1/sync/pull": 1, "/v1/sync/watermelon": 4}
+"""With its statements: the page; and by the other door BEGIN, what is remembered of the pull, COMMIT."""
+
+
+@pytest.mark.parametrize("path", PULLS)
+async def test_what_is_noted_of_a_pull_costs_it_no_statement(chart: Clinic, counted: Counted, path: str) -> None:
+    statements = inside(await counted(lambda: chart.call("GET", path)))
+    assert len(statements) == PULLS[path] + 1, statements
+    assert statements[-1].startswith("INSERT INTO audit_entries")

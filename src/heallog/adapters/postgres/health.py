@@ -16,6 +16,7 @@ from sqlalchemy import (
     Table,
     Text,
     bindparam,
+    case,
     cast,
     column,
     delete,
@@ -31,9 +32,8 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 
 from heallog.adapters.postgres.database import Executor, Row, Statement
 from heallog.adapters.postgres.feed import sync_heads
-from heallog.adapters.postgres.schema import ID, TIME, identifier, metadata, moment
+from heallog.adapters.postgres.schema import ID, SEPARATOR, TIME, identifier, metadata, moment
 from heallog.adapters.postgres.sync import quarantine
-from heallog.adapters.postgres.versions import SEPARATOR
 from heallog.domain.errors import Unavailable
 from heallog.domain.health import (
     LAGS,
@@ -256,7 +256,10 @@ class HealthLog:
 
 _PRACTICE = bindparam("practice", type_=ID)
 _SINCE = bindparam("since", type_=TIME)
-_BEHIND = func.greatest(sync_heads.c.seq - sync_devices.c.reached, literal(0, BigInteger))
+_BEHIND = case(
+    # greatest() leaves a NULL out, and would say 0.
+    (sync_devices.c.reached.is_not(None), func.greatest(sync_heads.c.seq - sync_devices.c.reached, 0)),
+)
 
 
 def _events(*, cursor: bool) -> Statement:
