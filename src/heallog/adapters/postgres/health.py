@@ -57,8 +57,8 @@ from heallog.domain.health import (
 MOST_WAITING = 20_000
 """Events that may wait; beyond that they are let go, for the database does not keep up, and counted."""
 
-LARGEST = 2_000
-"""Events in one statement."""
+LARGEST = 500
+"""Events in one statement: to make it ready takes milliseconds, in which nobody is answered."""
 
 _COUNTS = ("records", "conflicts", "merges", "quarantined", "retries")
 
