@@ -42,6 +42,21 @@ async def test_a_day_at_the_clinic_without_a_database(app_without_database):
         assert report["types"]["Patient"][outcome] == 1
 
 
+async def test_the_health_of_sync_without_a_database(app_without_database):
+    client = app_without_database
+    push = {"op": "create", "collection": "patients", "id": "ngozi", "fields": {"family_name": "Obi"}}
+    body = {"push_id": "p", "contributions": [{"operations": [push]}]}
+    assert (await client.post("/v1/sync/push", json=body)).status_code == 200
+    assert (await client.get("/v1/sync/pull")).status_code == 200
+    assert (await client.get("/v1/sync/pull?cursor=x")).status_code == 400
+    stats = (await client.get("/v1/sync/stats")).json()
+    assert (stats["pulls"], stats["pushes"], stats["records"], stats["devices"][0]["lag_ms"]) == (2, 1, 2, 0)
+    found = (await client.get("/v1/sync/events?limit=2")).json()
+    assert [event["outcome"] for event in found["items"]] == ["refused", "ok"]
+    further = (await client.get(f"/v1/sync/events?cursor={found['next_cursor']}")).json()["items"]
+    assert [event["mode"] for event in further] == ["push"]
+
+
 async def test_a_dose_is_disputed_and_decided_without_a_database(app_without_database):
     client = app_without_database
     await client.post("/v1/patients", json={"id": "ngozi", "family_name": "Obi"})

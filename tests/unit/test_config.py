@@ -173,6 +173,17 @@ def test_keys_are_shown_to_nobody(tmp_path: Path) -> None:
         assert secret not in f"{shown} {both} {both!r}"
 
 
+def test_the_token_of_the_metrics_is_long_and_shown_to_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = settings(tmp_path, metrics_token=GOOD)
+    assert dict(config.shown(told))["HEALLOG_METRICS_TOKEN"] == "(set)"
+    assert GOOD not in f"{config.shown(told)} {told} {told!r}"
+    monkeypatch.setenv("HEALLOG_METRICS_TOKEN", GOOD[:31])
+    with pytest.raises(ConfigurationError) as refused:
+        config.read()
+    assert str(refused.value).startswith("HEALLOG_METRICS_TOKEN: ")
+    assert GOOD[:31] not in str(refused.value)
+
+
 def test_the_command_that_refusals_name_makes_a_good_key(tmp_path: Path) -> None:
     assert "secrets.token_urlsafe(48)" in config.MAKE_ONE
     key = secrets.token_urlsafe(48)
