@@ -47,6 +47,7 @@ from heallog.application.conflicts import Conflicts
 from heallog.application.credentials import Credentials
 from heallog.application.imports import Imports
 from heallog.application.ledger import Proof, verify
+from heallog.application.patience import Patience
 from heallog.application.patients import Patients
 from heallog.application.policies import Policies
 from heallog.application.ports.mail import Mail
@@ -155,6 +156,7 @@ class Container(containers.DeclarativeContainer):
     conflict_reads = providers.Singleton(conflicts.ConflictReads, database)
     trail = providers.Singleton(PostgresTrail, database)
     books = providers.Singleton(Books, trail, clock, ids)
+    patience = providers.Singleton(Patience, chance)
     mail = providers.Singleton(_mail, settings, clock)
     passwords = providers.Singleton(
         security.Argon2Passwords,
@@ -218,9 +220,15 @@ class Container(containers.DeclarativeContainer):
         Accounts, uow.provider, passwords, guesses, deliverable, credentials, codes, sessions, mail, clock, ids
     )
     practices = providers.Singleton(Practices, uow.provider, sessions, deliverable, mail, books, clock, ids, chance)
-    patients = providers.Singleton(Patients, uow.provider, patient_reads, version_reads, books, clock, ids)
-    records = providers.Singleton(Records, uow.provider, record_reads, version_reads, books, clock, ids)
-    conflicts = providers.Singleton(Conflicts, uow.provider, conflict_reads, version_reads, books, clock, ids)
+    patients = providers.Singleton(
+        Patients, uow.provider, patient_reads, version_reads, books, clock, ids, patience=patience
+    )
+    records = providers.Singleton(
+        Records, uow.provider, record_reads, version_reads, books, clock, ids, patience=patience
+    )
+    conflicts = providers.Singleton(
+        Conflicts, uow.provider, conflict_reads, version_reads, books, clock, ids, patience=patience
+    )
     policies = providers.Singleton(Policies, uow.provider, books, clock, ids)
     imports = providers.Singleton(Imports, uow.provider, books, clock, ids)
     feed_reads = providers.Singleton(
@@ -240,8 +248,9 @@ class Container(containers.DeclarativeContainer):
         clock,
         ids,
         most=settings.provided.max_sync_records,
+        patience=patience,
     )
-    quarantine = providers.Singleton(Quarantine, uow.provider, pushes, books, clock, ids)
+    quarantine = providers.Singleton(Quarantine, uow.provider, pushes, books, clock, ids, patience=patience)
     watermelon_sync = providers.Singleton(
         Watermelon,
         uow.provider,
@@ -254,6 +263,7 @@ class Container(containers.DeclarativeContainer):
         ids,
         part=settings.provided.sync_batch_size,
         most=settings.provided.max_sync_rows,
+        patience=patience,
     )
     health_log = providers.Singleton(health.HealthLog, database)
     health_reads = providers.Singleton(health.HealthReads, database)

@@ -56,6 +56,11 @@ ELSEWHERE: Mapping[tuple[str, str], str] = {
     ("imports", "domain"): "what comes in is checked by patients.py and records.py",
     ("imports", "adapters/postgres"): "what comes in is stored by patients.py and records.py",
     ("imports", "adapters/memory"): "what comes in is stored by patients.py and records.py",
+    ("patience", "domain"): "errors.py: what can be done again is a refusal of its own",
+    ("patience", "application/ports"): "world.py: the chance that keeps two from meeting again",
+    ("patience", "adapters/postgres"): "errors.py: which of the database's errors it is for",
+    ("patience", "adapters/memory"): "one unit of work at a time: none stands in the way of another",
+    ("patience", "entrypoints/http"): "nobody asks for it; what is left of it answers 503",
     ("ledger", "domain"): "versions.py: a version proves itself",
     ("ledger", "application/ports"): "versions.py: the ledger is all versions",
     ("ledger", "entrypoints/http"): "cli.py: the operator verifies, `heallog db check`",
@@ -131,8 +136,8 @@ REFUSALS = [refusal for refusal in below(DomainError) if refusal.__module__.star
 DOMAINS = {refusal.code for refusal in REFUSALS if refusal.__module__.startswith("heallog.domain.")}
 
 
-SPECIAL = {"HeldBack": "VERSION_CONFLICT"}
-"""Refusals that a client meets as their parent's, and only the audit trail tells apart: the code that they share."""
+SPECIAL = {"HeldBack": "VERSION_CONFLICT", "Contended": "UNAVAILABLE"}
+"""Refusals that a client meets as their parent's, and only we tell apart: the code that they share."""
 
 
 def test_every_refusal_has_a_code_of_its_own() -> None:

@@ -9,7 +9,6 @@ import asyncpg
 import httpx
 import pytest
 
-from heallog.adapters.postgres.health import FLUSH
 from heallog.adapters.postgres.sessions import STANDING
 
 from .clinic import Clinic, refused

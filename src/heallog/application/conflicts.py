@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+from heallog.application.patience import ONCE, Patience, retried
 from heallog.application.ports.conflicts import ConflictReads
 from heallog.application.ports.unit_of_work import UnitOfWork, UnitOfWorkFactory
 from heallog.application.ports.versions import VersionReads
@@ -27,7 +28,10 @@ class Conflicts:
         books: Books,
         clock: Clock,
         ids: Ids,
+        *,
+        patience: Patience = ONCE,
     ) -> None:
+        self.patience = patience
         self._uow = uow
         self._reads = reads
         self.books = books
@@ -56,6 +60,7 @@ class Conflicts:
         return conflict
 
     @audited("conflicts.resolve")
+    @retried("conflicts.resolve")
     async def resolve(
         self, actor: Actor, conflict_id: str, head_version: int, choices: Content, why: Why
     ) -> tuple[Conflict, Head]:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from datetime import datetime
 
+from heallog.application.patience import ONCE, Patience, retried
 from heallog.application.ports.patients import PatientReads
 from heallog.application.ports.unit_of_work import UnitOfWorkFactory
 from heallog.application.ports.versions import VersionReads
@@ -28,14 +29,18 @@ class Patients:
         clock: Clock,
         ids: Ids,
         contributions: Ids | None = None,
+        *,
+        patience: Patience = ONCE,
     ) -> None:
         self.books = books
+        self.patience = patience
         self._uow = uow
         self._reads = reads
         self._ids = ids
         self._versions = Versions(Collection.PATIENTS, uow, versions, clock, ids, contributions)
 
     @audited("patients.create")
+    @retried("patients.create")
     async def create(self, actor: Actor, body: Content, patient_id: str | None = None, why: Why = NO_REASON) -> Head:
         """A new patient. With the caller's own id, the same content again answers as the first time did."""
         authorise(actor, Permission.WRITE_PATIENTS)
@@ -90,6 +95,7 @@ class Patients:
         return heads
 
     @audited("patients.change")
+    @retried("patients.change")
     async def change(self, actor: Actor, patient_id: str, changes: Content, seen: Seen, why: Why = NO_REASON) -> Head:
         """Set or take away (`null`) some fields; on an older version than the head, merged into it."""
         authorise(actor, Permission.WRITE_PATIENTS)
@@ -104,16 +110,19 @@ class Patients:
         return await self._versions.change(actor, patient_id, seen, step, why)
 
     @audited("patients.delete")
+    @retried("patients.delete")
     async def delete(self, actor: Actor, patient_id: str, seen: Seen, why: Why = NO_REASON) -> Head:
         authorise(actor, Permission.DELETE_PATIENTS)
         return await self._versions.delete(actor, patient_id, seen, why)
 
     @audited("patients.restore")
+    @retried("patients.restore")
     async def restore(self, actor: Actor, patient_id: str, seen: Seen, why: Why = NO_REASON) -> Head:
         authorise(actor, Permission.DELETE_PATIENTS)
         return await self._versions.restore(actor, patient_id, seen, why)
 
     @audited("patients.revert")
+    @retried("patients.revert")
     async def revert(self, actor: Actor, patient_id: str, seen: Seen, to: int, why: Why) -> Head:
         """Append the content of version `to`."""
         authorise(actor, Permission.WRITE_PATIENTS)

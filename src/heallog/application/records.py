@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from heallog.application.patience import ONCE, Patience, retried
 from heallog.application.ports.records import RecordFilter, RecordReads
 from heallog.application.ports.unit_of_work import UnitOfWorkFactory
 from heallog.application.ports.versions import VersionReads
@@ -28,14 +29,18 @@ class Records:
         clock: Clock,
         ids: Ids,
         contributions: Ids | None = None,
+        *,
+        patience: Patience = ONCE,
     ) -> None:
         self.books = books
+        self.patience = patience
         self._uow = uow
         self._reads = reads
         self._ids = ids
         self._versions = Versions(Collection.RECORDS, uow, versions, clock, ids, contributions)
 
     @audited("records.create")
+    @retried("records.create")
     async def create(
         self, actor: Actor, patient_id: str, body: Content, record_id: str | None = None, why: Why = NO_REASON
     ) -> Head:
@@ -79,6 +84,7 @@ class Records:
         return heads
 
     @audited("records.change")
+    @retried("records.change")
     async def change(self, actor: Actor, record_id: str, changes: Content, seen: Seen, why: Why = NO_REASON) -> Head:
         """Set or take away (`null`) some fields of a draft; on an older version than the head, merged into it.
 
@@ -90,6 +96,7 @@ class Records:
         return await self._versions.change(actor, record_id, seen, step, why)
 
     @audited("records.sign")
+    @retried("records.sign")
     async def sign(self, actor: Actor, record_id: str, seen: Seen, why: Why = NO_REASON) -> Head:
         """From draft to signed. From here on only amendments."""
         authorise(actor, Permission.SIGN_RECORDS)
@@ -101,6 +108,7 @@ class Records:
         return await self._versions.change(actor, record_id, seen, step, why)
 
     @audited("records.amend")
+    @retried("records.amend")
     async def amend(self, actor: Actor, record_id: str, changes: Content, seen: Seen, why: Why) -> Head:
         """Change signed content, with a reason."""
         authorise(actor, Permission.SIGN_RECORDS)
@@ -117,6 +125,7 @@ class Records:
         return await self._versions.change(actor, record_id, seen, step, why)
 
     @audited("records.entered-in-error")
+    @retried("records.entered-in-error")
     async def retract(self, actor: Actor, record_id: str, seen: Seen, why: Why) -> Head:
         """Mark as entered in error, with a reason. The record stays and says so."""
         authorise(actor, Permission.SIGN_RECORDS)
@@ -125,16 +134,19 @@ class Records:
         return await self._versions.change(actor, record_id, seen, step, why)
 
     @audited("records.delete")
+    @retried("records.delete")
     async def delete(self, actor: Actor, record_id: str, seen: Seen, why: Why = NO_REASON) -> Head:
         authorise(actor, Permission.DELETE_RECORDS)
         return await self._versions.delete(actor, record_id, seen, why)
 
     @audited("records.restore")
+    @retried("records.restore")
     async def restore(self, actor: Actor, record_id: str, seen: Seen, why: Why = NO_REASON) -> Head:
         authorise(actor, Permission.DELETE_RECORDS)
         return await self._versions.restore(actor, record_id, seen, why)
 
     @audited("records.revert")
+    @retried("records.revert")
     async def revert(self, actor: Actor, record_id: str, seen: Seen, to: int, why: Why) -> Head:
         """Append the content of version `to` of a draft."""
         authorise(actor, Permission.WRITE_RECORDS)

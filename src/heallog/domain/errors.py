@@ -213,3 +213,7 @@ class Unavailable(DomainError):
     """Something that HealLog needs does not answer; trying again later may work."""
 
     code = "UNAVAILABLE"
+
+
+class Contended(Unavailable):
+    """Two units of work stood in each other's way and this one was ended: nothing was kept, it can be done again."""

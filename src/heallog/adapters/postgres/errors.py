@@ -2,7 +2,7 @@
 
 import asyncpg
 
-from heallog.domain.errors import AlreadyExists, DomainError, EmailTaken, NotFound, Unavailable
+from heallog.domain.errors import AlreadyExists, Contended, DomainError, EmailTaken, NotFound, Unavailable
 
 _BY_CONSTRAINT: dict[str, tuple[type[DomainError], str]] = {
     "versions_pkey": (AlreadyExists, "this id is taken"),
@@ -13,6 +13,9 @@ _BY_CONSTRAINT: dict[str, tuple[type[DomainError], str]] = {
     "memberships_practices_fkey": (NotFound, "there is no such practice"),
     "accounts_email_key_key": (EmailTaken, "an account with this e-mail address exists"),
 }
+
+_CONTENDED = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
+"""The database says so itself, and that it rolled back; a lost connection says nothing of what became of a COMMIT."""
 
 _UNAVAILABLE = (
     asyncpg.PostgresConnectionError,
@@ -33,6 +36,8 @@ def translated(error: Exception) -> Exception:
     if isinstance(error, asyncpg.IntegrityConstraintViolationError):
         known = _BY_CONSTRAINT.get(error.constraint_name or "")
         return known[0](known[1]) if known else error
+    if isinstance(error, _CONTENDED):
+        return Contended("others are changing the same things; nothing of this was kept")
     if isinstance(error, _UNAVAILABLE):
         return Unavailable("the database does not answer")
     return error

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, cast
 
+from heallog.application.patience import ONCE, Patience, retried
 from heallog.application.patients import Patients
 from heallog.application.ports.patients import PatientReads
 from heallog.application.ports.records import RecordReads
@@ -56,8 +57,10 @@ class Pushes:
         ids: Ids,
         *,
         most: int,
+        patience: Patience = ONCE,
     ) -> None:
         self.most = most
+        self.patience = patience
         self._uow = uow
         self._reads = patient_reads, record_reads, versions
         self.books = books
@@ -65,6 +68,7 @@ class Pushes:
         self._ids = ids
 
     @audited("sync.push")
+    @retried("sync.push")
     async def push(
         self, actor: Actor, push: Push, again: Sequence[tuple[Stream, str]] = (), tally: Tally | None = None
     ) -> bytes:

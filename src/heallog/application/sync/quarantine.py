@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from heallog.application.patience import ONCE, Patience, retried
 from heallog.application.ports.unit_of_work import UnitOfWork, UnitOfWorkFactory
 from heallog.application.ports.world import Clock, Ids
 from heallog.application.sync.push import Pushes
@@ -18,7 +19,17 @@ from heallog.domain.pushes import Quarantined
 class Quarantine:
     """What a device said and nobody could do: it waits here for a person, and is never thrown away unseen."""
 
-    def __init__(self, uow: UnitOfWorkFactory, pushes: Pushes, books: Books, clock: Clock, ids: Ids) -> None:
+    def __init__(
+        self,
+        uow: UnitOfWorkFactory,
+        pushes: Pushes,
+        books: Books,
+        clock: Clock,
+        ids: Ids,
+        *,
+        patience: Patience = ONCE,
+    ) -> None:
+        self.patience = patience
         self._uow = uow
         self._pushes = pushes
         self.books = books
@@ -56,6 +67,7 @@ class Quarantine:
         authorise(actor, Permission.RESOLVE_CONFLICTS)
         await self._close(actor, quarantine_id, "quarantines.discard", reason)
 
+    @retried("quarantines.close")
     async def _close(self, actor: Actor, quarantine_id: str, action: str, reason: str | None = None) -> None:
         async with self._uow() as uow:
             item = await self._open(uow, actor, quarantine_id)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from heallog.application.conflicts import Conflicts
+from heallog.application.patience import ONCE, Patience, retried
 from heallog.application.ports.conflicts import ConflictReads
 from heallog.application.ports.sync import FeedReads, Page, Standing
 from heallog.application.ports.unit_of_work import UnitOfWorkFactory
@@ -77,9 +78,11 @@ class Watermelon:
         *,
         part: int,
         most: int,
+        patience: Patience = ONCE,
     ) -> None:
         self._part_size = part
         self._most = most
+        self.patience = patience
         self._uow = uow
         self._feed = feed
         self._pushes = pushes
@@ -121,6 +124,7 @@ class Watermelon:
         parts = self._parts(actor, last_pulled_at, {stream: stream in anew for stream in tables}, tally)
         return Pulled(await anext(parts), parts)
 
+    @retried("sync.pull")
     async def _begun(self, actor: Actor, last_pulled_at: int, head: int) -> None:
         """Keep where the device was and will be. Raises `ResyncRequired` where it has seen more than there is."""
         if last_pulled_at > _timestamp(head):
@@ -241,11 +245,13 @@ class Watermelon:
         _, head = await self._conflicts.resolve(actor, sent.id, head_version, choices, Why(reason))
         return head.version
 
+    @retried("sync.push")
     async def _again(self, actor: Actor, conflict_id: str) -> None:
         async with self._uow() as uow:
             uow.sync.again(actor.practice_id, [(Stream.CONFLICTS, conflict_id)])
             await uow.commit()
 
+    @retried("sync.push")
     async def _set_aside(self, actor: Actor, push_id: str, sent: Sent, error: DomainError) -> dict[str, Any]:
         """Once, however often it is sent."""
         now, quarantine_id = self._clock(), self._ids()
