@@ -60,6 +60,7 @@ from heallog.application.sync.health import Health
 from heallog.application.sync.pull import Sync
 from heallog.application.sync.push import Pushes
 from heallog.application.sync.quarantine import Quarantine
+from heallog.application.sync.retention import Retention
 from heallog.application.sync.watermelon import Watermelon
 from heallog.application.trail import Books
 from heallog.domain.sync import Pages
@@ -265,6 +266,14 @@ class Container(containers.DeclarativeContainer):
         most=settings.provided.max_sync_rows,
         patience=patience,
     )
+    retention = providers.Singleton(
+        Retention,
+        uow.provider,
+        clock,
+        ids,
+        tombstones=providers.Factory(timedelta, settings.provided.tombstone_days),
+        answers=providers.Factory(timedelta, settings.provided.push_days),
+    )
     health_log = providers.Singleton(health.HealthLog, database)
     health_reads = providers.Singleton(health.HealthReads, database)
     health = providers.Singleton(
@@ -283,7 +292,7 @@ class Container(containers.DeclarativeContainer):
 
 
 SWEEP_EVERY = 3600.0
-"""Seconds between two clean-ups of what was over a week ago."""
+"""Seconds between two clean-ups of what is over, and of what nobody can ask for any more."""
 
 RESEAL_EVERY = 60.0
 """Seconds, while there are two keys, between two looks for what is still under the old one."""
@@ -346,7 +355,8 @@ def http_app(wired: Container) -> Litestar:
         Repeated("audit.seal", wired.sealer().seal, wired.settings().seal_every, at_last=True),
         Repeated("sessions.sweep", wired.sessions().sweep, SWEEP_EVERY),
         Repeated("sync.flush", wired.health().flush, wired.settings().sync_events_every, at_last=True),
-        Repeated("sync.sweep", wired.health().sweep, SWEEP_EVERY),
+        Repeated("sync-health.sweep", wired.health().sweep, SWEEP_EVERY),
+        Repeated("sync.sweep", wired.retention().sweep, SWEEP_EVERY),
     ]
     if len(wired.settings().keys()) > 1:
         beside.append(Repeated("credentials.reseal", wired.credentials().reseal, RESEAL_EVERY))

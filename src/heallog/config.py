@@ -75,6 +75,8 @@ class Settings(BaseSettings):
     sync_pull_hours: int = Field(default=24, ge=1, le=24 * 30)
     max_body_mebibytes: int = Field(default=10, ge=1, le=1024)
     max_push_mebibytes: int = Field(default=64, ge=1, le=1024)
+    tombstone_days: int = Field(default=400, ge=400, le=36_500)
+    push_days: int = Field(default=400, ge=30, le=36_500)
     seal_every: float = Field(default=5, gt=0, le=3600)
     sync_events_every: float = Field(default=1, gt=0, le=3600)
     sync_event_days: int = Field(default=90, ge=1, le=3650)

@@ -68,8 +68,8 @@ def heard() -> list[str]:
 @pytest.fixture
 async def trying(another: NewHouse, clinic: Clinic, database_url: str, heard: list[str]) -> AsyncIterator[Server]:
     """The clinic at a server that tries so often. There are two patients in it."""
-    for id in ("a", "b"):
-        await clinic.patient(id=id)
+    for name in ("a", "b"):
+        await clinic.patient(id=name)
     database = Database(f"{database_url}&deadlock_timeout={PATIENCE * 1000:.0f}", connections=2)
     await database.open()
 
@@ -84,8 +84,8 @@ async def trying(another: NewHouse, clinic: Clinic, database_url: str, heard: li
 def push(clinic: Clinic) -> asyncio.Task[httpx.Response]:
     """Locks a, then b."""
     operations = [
-        {"op": "update", "collection": "patients", "id": id, "base_version": 1, "fields": {"phone": "0199"}}
-        for id in ("b", "a")
+        {"op": "update", "collection": "patients", "id": name, "base_version": 1, "fields": {"phone": "0199"}}
+        for name in ("b", "a")
     ]
     body = {"push_id": "p-1", "contributions": [{"operations": [operation]} for operation in operations]}
     return asyncio.create_task(clinic.call("POST", "/v1/sync/push", body))

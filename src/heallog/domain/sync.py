@@ -41,13 +41,14 @@ _RANKS = {stream: rank for rank, stream in enumerate(Stream)}
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A thing's latest change. `wire` is one element of `changes`, as bytes."""
+    """A thing's latest change. `wire` is one element of `changes`, as bytes; `deleted`: it is a tombstone."""
 
     stream: Stream
     id: str
     patient_id: str
     version: int
     wire: bytes
+    deleted: bool = False
 
 
 @dataclass(slots=True)
@@ -110,7 +111,7 @@ def of_head(head: Head) -> Item:
             f'"updated_by":"{head.updated_by}"}}'
         ).encode()
         return Item(
-            stream, head.id, head.patient_id, head.version, _wire(stream, head.id, head.version, "delete", data)
+            stream, head.id, head.patient_id, head.version, _wire(stream, head.id, head.version, "delete", data), True
         )
     data = document(head, merger=False)
     return Item(stream, head.id, head.patient_id, head.version, _wire(stream, head.id, head.version, "put", data))
@@ -172,7 +173,8 @@ class Cursor:
     """How far a device has read. `until` is set while a pull goes on: the feed's head when that began.
 
     A cursor between two pulls belongs to the practice, for a device that is restored from another's backup has one. In
-    the midst of a pull it belongs to the account, the device and what it asked for as well, and expires.
+    the midst of a pull it belongs to the account, the device and what it asked for as well, and expires. `anew` is a
+    pull that began from nothing, as long as it goes on.
     """
 
     practice_id: str
@@ -183,6 +185,7 @@ class Cursor:
     account_id: str = ""
     device_id: str = ""
     expires: int = 0
+    anew: bool = False
 
     def text(self, key: bytes) -> str:
         """The cursor as a device keeps it: nobody but us can make or change one."""
@@ -196,6 +199,7 @@ class Cursor:
             self.account_id,
             self.device_id,
             self.expires,
+            self.anew,
         ]
         payload = _text(json.dumps(values, separators=(",", ":")).encode())
         return f"hls_{payload}.{_text(_tag(key, payload))}"
@@ -203,7 +207,7 @@ class Cursor:
 
 def begun(actor: Actor, epoch: str, streams: Iterable[Stream]) -> Cursor:
     """Before everything."""
-    return Cursor(actor.practice_id, epoch, tuple(streams), Place())
+    return Cursor(actor.practice_id, epoch, tuple(streams), Place(), anew=True)
 
 
 def read(text: str, keys: Iterable[bytes], actor: Actor, now: datetime) -> Cursor:
@@ -223,10 +227,21 @@ def read(text: str, keys: Iterable[bytes], actor: Actor, now: datetime) -> Curso
     return cursor
 
 
-def check(cursor: Cursor, epoch: str, head: int) -> None:
-    """Raises `ResyncRequired` for a cursor of a database that is not this one any more."""
+def check(cursor: Cursor, epoch: str, head: int, floor: int) -> None:
+    """Raises `ResyncRequired` for a cursor of a database that is not this one any more, or from below the floor.
+
+    Whoever began from nothing misses no tombstone that is gone: what is deleted after a thing was sent lies beyond the
+    end of that pull.
+    """
     if cursor.epoch != epoch or cursor.after.seq > head or (cursor.until or 0) > head:
-        raise ResyncRequired("the database was restored since then: push what is not pushed yet, then pull anew")
+        raise ResyncRequired(RESTORED)
+    below = (cursor.after.seq, cursor.after.rank) < (floor, len(Stream))
+    if below and cursor.after.seq and not cursor.anew:
+        raise ResyncRequired(AWAY)
+
+
+RESTORED = "the database was restored since then: push what is not pushed yet, then pull anew"
+AWAY = "this device was away for too long: push what is not pushed yet, then pull anew"
 
 
 def moved(cursor: Cursor, actor: Actor, after: Place | None, until: int, now: datetime, life: timedelta) -> Cursor:
@@ -235,7 +250,15 @@ def moved(cursor: Cursor, actor: Actor, after: Place | None, until: int, now: da
         return Cursor(cursor.practice_id, cursor.epoch, cursor.streams, Place(until, len(Stream), ""))
     expires = cursor.expires or int((now + life).timestamp())
     return Cursor(
-        cursor.practice_id, cursor.epoch, cursor.streams, after, until, actor.account_id, actor.device_id, expires
+        cursor.practice_id,
+        cursor.epoch,
+        cursor.streams,
+        after,
+        until,
+        actor.account_id,
+        actor.device_id,
+        expires,
+        cursor.anew,
     )
 
 

@@ -16,7 +16,7 @@ from heallog.application.ledger import Proof
 from heallog.domain.access import Actor, Role
 from heallog.domain.errors import DomainError
 from heallog.entrypoints import cli_audit, cli_people
-from heallog.entrypoints.house import FAILED, House, find_practice, progress
+from heallog.entrypoints.house import FAILED, House, check_current, find_practice, progress, with_services
 
 IN_PART = 3
 
@@ -171,7 +171,36 @@ def _database(house: House) -> App:
         if not good:
             sys.exit(FAILED)
 
+    _after_a_restore(app, house)
     return app
+
+
+def _after_a_restore(app: App, house: House) -> None:
+    @app.command
+    def restored(*, json_: Annotated[bool, Parameter(name="--json")] = False) -> None:
+        """After a restore from a backup, before the server starts: devices know more than this database does.
+
+        Every practice gets a new epoch. Devices are told to push what they have not pushed and to pull everything anew;
+        without it, some of them would miss changes and not notice. Done twice, they only begin anew twice. It leaves an
+        entry in each practice's audit trail.
+
+        For example:
+
+        - `heallog db restored`
+        - `heallog db restored --json`
+
+        Parameters
+        ----------
+        json_: Print one JSON object, for machines.
+        """
+        with house.database() as url:
+            check_current(house, url)
+            practices = asyncio.run(with_services(house, url, lambda services: services.retention().restored()))
+        if json_:
+            print(json.dumps({"practices": practices}))
+        else:
+            many = "1 practice has" if len(practices) == 1 else f"{len(practices):,} practices have"
+            print(f"{many} a new epoch: devices push what they have, and pull everything anew")
 
 
 def _print_proof(proof: Proof) -> None:

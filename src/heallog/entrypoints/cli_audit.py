@@ -11,7 +11,7 @@ from typing import Annotated
 from cyclopts import App, Parameter
 
 from heallog.application import audit
-from heallog.entrypoints.house import FAILED, House, find_practice, progress, with_services
+from heallog.entrypoints.house import FAILED, House, check_current, find_practice, progress, with_services
 
 
 def commands(house: House) -> App:
@@ -44,7 +44,7 @@ def commands(house: House) -> App:
         if missing := [str(path) for path in seals if not path.is_file()]:
             raise FileNotFoundError(f"there is no file {missing[0]}")
         with house.database() as url:
-            _current(house, url)
+            check_current(house, url)
             proof = asyncio.run(_proved(house, url, practice, seals))
         if json_:
             print(json.dumps({"good": proof.flaw is None, **asdict(proof)}))
@@ -62,17 +62,11 @@ def commands(house: House) -> App:
         - `heallog audit seal`
         """
         with house.database() as url:
-            _current(house, url)
+            check_current(house, url)
             entries = asyncio.run(with_services(house, url, lambda services: services.sealer().seal()))
         print(f"{entries:,} entries sealed")
 
     return app
-
-
-def _current(house: House, url: str) -> None:
-    at, needed = house.current(url)
-    if at != needed:
-        raise ValueError(f"the database is at {at or 'base'}, this program needs {needed}: heallog db upgrade")
 
 
 async def _proved(house: House, url: str, practice: str | None, seals: Sequence[Path]) -> audit.Proof:

@@ -48,6 +48,13 @@ class House(Protocol):
     def serve(self, url: str, host: str, port: int, workers: int | None, ready: str) -> None: ...
 
 
+def check_current(house: House, url: str) -> None:
+    """Raises ValueError where the database is not at the revision that this program needs."""
+    at, needed = house.current(url)
+    if at != needed:
+        raise ValueError(f"the database is at {at or 'base'}, this program needs {needed}: heallog db upgrade")
+
+
 async def with_services(house: House, url: str, work: Callable[[Any], Any]) -> Any:
     async with house.services(url) as services:
         return await work(services)

@@ -160,10 +160,42 @@ def test_at_the_end_of_a_pull_everything_up_to_its_head_is_behind() -> None:
 )
 def test_a_cursor_of_a_database_that_was_restored_since_is_told_to_resync(cursor: Cursor, good: bool) -> None:
     if good:
-        check(cursor, "e-1", 9)
+        check(cursor, "e-1", 9, 0)
     else:
         with pytest.raises(ResyncRequired, match="push what is not pushed yet"):
-            check(cursor, "e-1", 9)
+            check(cursor, "e-1", 9, 0)
+
+
+@pytest.mark.parametrize(
+    ("cursor", "floor", "good"),
+    [
+        (END, 9, True),
+        (END, 10, False),
+        (replace(END, after=Place(0, 3)), 10, True),
+        (replace(PAGE, anew=False), 4, True),
+        (replace(PAGE, anew=False), 5, False),
+        (PAGE, 5, True),
+        (PAGE, 100, True),
+    ],
+)
+def test_a_cursor_below_the_floor_is_told_to_resync_unless_it_came_from_nothing(
+    cursor: Cursor, floor: int, good: bool
+) -> None:
+    """At the floor itself a page may end in the midst of what was dropped; a pull that has ended there is behind it."""
+    if good:
+        check(cursor, "e-1", 100, floor)
+    else:
+        with pytest.raises(ResyncRequired, match="away for too long"):
+            check(cursor, "e-1", 100, floor)
+
+
+def test_a_pull_from_nothing_is_one_to_its_end_and_no_longer() -> None:
+    """What it was not sent it cannot have missed; from its end on, it has something."""
+    first = moved(begun(ALICE, "e-1", Stream), ALICE, Place(5), 9, NOON, LIFE)
+    page = moved(read(first.text(KEY), [KEY], ALICE, NOON), ALICE, Place(7), 9, NOON, LIFE)
+    assert (first.anew, page.anew) == (True, True)
+    assert not moved(page, ALICE, None, 9, NOON, LIFE).anew
+    assert not moved(END, ALICE, Place(10), 12, NOON, LIFE).anew
 
 
 # -- pages --------------------------------------------------------------------------------------------------------

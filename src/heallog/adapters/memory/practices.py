@@ -20,7 +20,7 @@ class PracticeRepository:
             if practice.id in self._tables.practices:
                 raise ConstraintViolated("practices: this id is taken")
             self._tables.practices[practice.id] = replace(practice)
-            self._tables.sync_heads[practice.id] = 0, str(uuid4())
+            self._tables.sync_heads[practice.id] = 0, str(uuid4()), 0
 
     async def put(self, practice: Practice) -> None:
         with self._tables.writing():

@@ -89,17 +89,17 @@ class Tables:
     policies: MutableMapping[str, tuple[Setting, ...]] = field(default_factory=dict)
     """A practice's settings in the order of their numbers."""
     audit_entries: MutableMapping[InPractice, AuditEntry] = field(default_factory=dict)
-    feed: MutableMapping[tuple[str, str, str], tuple[int, Item]] = field(default_factory=dict)
+    feed: MutableMapping[tuple[str, str, str], tuple[int, Item] | None] = field(default_factory=dict)
     """By practice, stream and id, each with its `seq`."""
-    pushes: MutableMapping[tuple[str, str, str], Pushed] = field(default_factory=dict)
+    pushes: MutableMapping[tuple[str, str, str], Pushed | None] = field(default_factory=dict)
     """By practice, device and id."""
     quarantine: MutableMapping[InPractice, Quarantined] = field(default_factory=dict)
-    contributions: MutableMapping[InPractice, int] = field(default_factory=dict)
+    contributions: MutableMapping[InPractice, int | None] = field(default_factory=dict)
     """The `seq` of each."""
-    pulls: MutableMapping[InPractice, dict[int, int]] = field(default_factory=dict)
-    """Of each practice and device: from where to where it pulled, by the end."""
-    sync_heads: MutableMapping[str, tuple[int, str]] = field(default_factory=dict)
-    """The latest `seq` of each practice, and its epoch."""
+    pulls: MutableMapping[InPractice, dict[int, tuple[int, datetime]]] = field(default_factory=dict)
+    """Of each practice and device: from where to where it pulled, and when, by the end."""
+    sync_heads: MutableMapping[str, tuple[int, str, int]] = field(default_factory=dict)
+    """The latest `seq` of each practice, its epoch and its floor."""
     sync_events: MutableMapping[InPractice, SyncEvent] = field(default_factory=dict)
     sync_devices: MutableMapping[InPractice, Device] = field(default_factory=dict)
     sync_meters: MutableMapping[Reading, float] = field(default_factory=dict)

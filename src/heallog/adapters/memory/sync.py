@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from heallog.adapters.memory.store import ConstraintViolated, Overlay, Tables
 from heallog.application.ports import sync as ports
-from heallog.application.ports.sync import Page, Standing
+from heallog.application.ports.sync import Page, Standing, Window
 from heallog.domain import watermelon
 from heallog.domain.fields import as_came, decode
 from heallog.domain.pushes import Pushed, Quarantined
@@ -20,9 +20,9 @@ from heallog.domain.versions import Collection
 def write(tables: Overlay, feed: Feed) -> None:
     """Numbers rise whatever the clock does, and read as milliseconds where it is right."""
     for practice_id, items in feed.told():
-        last, epoch = tables.sync_heads[practice_id]
+        last, epoch, floor = tables.sync_heads[practice_id]
         seq = max(last + 1, int(time.time() * 1000))
-        tables.sync_heads[practice_id] = seq, epoch
+        tables.sync_heads[practice_id] = seq, epoch, floor
         for stream, thing_id in feed.repeated(practice_id):
             if (known := tables.feed.get((practice_id, stream, thing_id))) is not None:
                 tables.feed[practice_id, stream, thing_id] = seq, known[1]
@@ -42,14 +42,16 @@ class SyncRepository:
     def again(self, practice_id: str, keys: Iterable[tuple[Stream, str]]) -> None:
         self._feed.again(practice_id, keys)
 
-    async def pulled(self, practice_id: str, device_id: str, lo: int, hi: int, at: datetime) -> None:  # noqa: ARG002
+    async def pulled(self, practice_id: str, device_id: str, lo: int, hi: int, at: datetime) -> None:
         with self._tables.writing():
             known = self._tables.pulls.get((practice_id, device_id), {})
-            kept = {end: start for end, start in known.items() if end >= lo}
-            self._tables.pulls[practice_id, device_id] = {**kept, hi: lo}
+            kept = {end: pull for end, pull in known.items() if end >= lo}
+            self._tables.pulls[practice_id, device_id] = {**kept, hi: (lo, at)}
 
-    async def window(self, practice_id: str, device_id: str, hi: int) -> int | None:
-        return self._tables.pulls.get((practice_id, device_id), {}).get(hi)
+    async def window(self, practice_id: str, device_id: str, hi: int) -> Window:
+        head, _, floor = self._tables.sync_heads[practice_id]
+        lo, _ = self._tables.pulls.get((practice_id, device_id), {}).get(hi, (None, None))
+        return Window(lo, floor, head)
 
     async def standing(
         self, practice_id: str, device_id: str, things: Sequence[tuple[Collection, str]], lo: int, hi: int
@@ -58,7 +60,7 @@ class SyncRepository:
         for collection, thing_id in things:
             versions = self._tables.versions.get((practice_id, collection, thing_id), ())
             trunk = [
-                (version.number, self._tables.contributions.get((practice_id, version.contribution_id), 0))
+                (version.number, self._tables.contributions.get((practice_id, version.contribution_id)) or 0)
                 for version in versions
                 if not version.branch
             ]
@@ -76,7 +78,7 @@ class SyncRepository:
     async def keep(self, pushed: Pushed) -> None:
         key = pushed.practice_id, pushed.device_id, pushed.push_id
         with self._tables.writing():
-            if key in self._tables.pushes:
+            if self._tables.pushes.get(key) is not None:
                 raise ConstraintViolated("pushes: this id is taken")
             self._tables.pushes[key] = pushed
 
@@ -130,13 +132,13 @@ class FeedReads:
 
     def _places(self, practice_id: str, streams: Sequence[str]) -> Iterator[tuple[Place, Item]]:
         return (
-            (Place(seq, item.stream.rank, item.id), item)
-            for (practice, _, _), (seq, item) in self._tables.feed.items()
-            if practice == practice_id and item.stream in streams
+            (Place(told[0], told[1].stream.rank, told[1].id), told[1])
+            for (practice, stream, _), told in self._tables.feed.items()
+            if practice == practice_id and stream in streams and told is not None
         )
 
     def _page(self, practice_id: str, found: Sequence[tuple[Place, Item]], until: int | None, limit: int) -> Page:
-        head, epoch = self._tables.sync_heads[practice_id]
+        head, epoch, floor = self._tables.sync_heads[practice_id]
         shown = found[:limit]
         return Page(
             epoch,
@@ -150,6 +152,7 @@ class FeedReads:
             tuple(
                 b",".join(watermelon.row_of(item) for _, item in shown if item.stream is stream) for stream in Stream
             ),
+            floor,
         )
 
 

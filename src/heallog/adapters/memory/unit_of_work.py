@@ -12,6 +12,7 @@ from heallog.adapters.memory.patients import PatientRepository
 from heallog.adapters.memory.policies import PolicyRepository
 from heallog.adapters.memory.practices import PracticeRepository
 from heallog.adapters.memory.records import RecordRepository
+from heallog.adapters.memory.retention import RetentionRepository
 from heallog.adapters.memory.sessions import SessionRepository
 from heallog.adapters.memory.store import Overlay, Store
 from heallog.adapters.memory.tries import TriesRepository
@@ -34,6 +35,7 @@ class MemoryUnitOfWork:
     codes: CodeRepository
     tries: TriesRepository
     sync: sync.SyncRepository
+    retention: RetentionRepository
     conflicts: ConflictRepository
     policies: PolicyRepository
 
@@ -59,6 +61,7 @@ class MemoryUnitOfWork:
         self.codes = CodeRepository(tables)
         self.tries = TriesRepository(tables)
         self.sync = sync.SyncRepository(tables, feed)
+        self.retention = RetentionRepository(tables)
         self.conflicts = ConflictRepository(tables, feed)
         self.policies = PolicyRepository(tables)
         return self

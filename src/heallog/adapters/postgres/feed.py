@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     Column,
     ForeignKeyConstraint,
+    Index,
     Integer,
     LargeBinary,
     PrimaryKeyConstraint,
@@ -18,11 +20,13 @@ from sqlalchemy import (
     any_,
     bindparam,
     cast,
+    false,
     func,
     insert,
     literal,
     literal_column,
     select,
+    text,
     true,
     tuple_,
     update,
@@ -46,6 +50,7 @@ sync_heads = Table(
     identifier("practice_id"),
     Column("seq", BigInteger, nullable=False),
     identifier("epoch"),
+    Column("floor", BigInteger, nullable=False, server_default=text("0")),
     PrimaryKeyConstraint("practice_id"),
     ForeignKeyConstraint(["practice_id"], ["practices.id"]),
 )
@@ -61,8 +66,10 @@ change_feed = Table(
     Column("version", Integer, nullable=False),
     Column("wire", LargeBinary, nullable=False),
     Column("row", LargeBinary, nullable=False),
+    Column("deleted", Boolean, nullable=False, server_default=false()),
     PrimaryKeyConstraint("practice_id", "seq", "rank", "id"),
     UniqueConstraint("practice_id", "rank", "id"),
+    Index("change_feed_tombstones_idx", "practice_id", "seq", postgresql_where=text("deleted")),
 )
 
 contributions = Table(
@@ -72,6 +79,7 @@ contributions = Table(
     identifier("id"),
     Column("seq", BigInteger, nullable=False),
     PrimaryKeyConstraint("practice_id", "id"),
+    Index("contributions_practice_id_seq_idx", "practice_id", "seq"),
 )
 
 _GIVEN: dict[str, Any] = {
@@ -81,7 +89,11 @@ _GIVEN: dict[str, Any] = {
     "versions": Integer(),
     "wires": LargeBinary(),
     "rows": LargeBinary(),
+    "deleted": Boolean(),
 }
+
+NOW = cast(func.floor(func.extract("epoch", func.clock_timestamp()) * 1000), BigInteger)
+"""Milliseconds, by the database's clock."""
 
 
 def _write() -> Statement:
@@ -90,21 +102,18 @@ def _write() -> Statement:
     `greatest` keeps it rising whatever the clock does; where the clock is right it reads as milliseconds. The row of
     the head stays locked until the commit: the next contribution gets its number after this one is there to be seen.
     """
-    now = cast(func.floor(func.extract("epoch", func.clock_timestamp()) * 1000), BigInteger)
     practice = bindparam("practice", type_=ID)
     head = (
         update(sync_heads)
         .where(sync_heads.c.practice_id == practice)
-        .values(seq=func.greatest(sync_heads.c.seq + 1, now))
+        .values(seq=func.greatest(sync_heads.c.seq + 1, NOW))
         .returning(sync_heads.c.seq)
         .cte("head")
     )
     arrays = func.unnest(*(bindparam(name, type_=ARRAY(kind)) for name, kind in _GIVEN.items()))
     given = arrays.table_valued(*_GIVEN).render_derived(name="given")
-    rows = select(
-        practice, head.c.seq, *(given.c[name] for name in ("ranks", "ids", "patients", "versions", "wires", "rows"))
-    ).join_from(given, head, true())
-    names = ["practice_id", "seq", "rank", "id", "patient_id", "version", "wire", "row"]
+    rows = select(practice, head.c.seq, *(given.c[name] for name in _GIVEN)).join_from(given, head, true())
+    names = ["practice_id", "seq", "rank", "id", "patient_id", "version", "wire", "row", "deleted"]
     write = upsert(change_feed).from_select(names, rows)
     ids = func.unnest(bindparam("contributions", type_=ARRAY(ID))).table_valued("id").render_derived(name="behind")
     number = upsert(contributions).from_select(
@@ -116,7 +125,7 @@ def _write() -> Statement:
     return Statement(
         write.on_conflict_do_update(
             index_elements=["practice_id", "rank", "id"],
-            set_={name: write.excluded[name] for name in ("seq", "version", "wire", "row")},
+            set_={name: write.excluded[name] for name in ("seq", "version", "wire", "row", "deleted")},
         ).add_cte(numbered)
     )
 
@@ -157,7 +166,8 @@ def _page(column: Column[bytes], ranks: Sequence[int | None], *, skipping: bool 
     read, one and all: its cost grows with them.
     """
     practice = bindparam("practice", type_=ID)
-    head = select(sync_heads.c.seq, sync_heads.c.epoch).where(sync_heads.c.practice_id == practice).cte("head")
+    wanted = sync_heads.c.practice_id == practice
+    head = select(sync_heads.c.seq, sync_heads.c.epoch, sync_heads.c.floor).where(wanted).cte("head")
     until = func.coalesce(bindparam("until", type_=BigInteger), head.c.seq)
     most = select(until).select_from(head).scalar_subquery()
     place = tuple_(bindparam("seq", type_=BigInteger), bindparam("rank", type_=Integer), bindparam("id", type_=ID))
@@ -204,7 +214,9 @@ def _page(column: Column[bytes], ranks: Sequence[int | None], *, skipping: bool 
         func.array_agg(found.c.patient_id.distinct()).filter(shown).label("patients"),
     ).cte("page")
     return Statement(
-        select(head.c.epoch, head.c.seq.label("head"), until.label("until"), page).select_from(page).join(head, true())
+        select(head.c.epoch, head.c.seq.label("head"), head.c.floor, until.label("until"), page)
+        .select_from(page)
+        .join(head, true())
     )
 
 
@@ -257,6 +269,7 @@ async def write(executor: Executor, feed: Prepared) -> None:
             versions=[item.version for item in items],
             wires=[item.wire for item in items],
             rows=[feed.rows[practice_id, item.stream, item.id] for item in items],
+            deleted=[item.deleted for item in items],
             contributions=feed.contributions(practice_id),
         )
         if again := feed.repeated(practice_id):
@@ -326,6 +339,7 @@ class FeedReads:
             row["found"] > row["count"],
             row["patients"] or (),
             tuple(row[f"changes_{stream.rank}"] or b"" for stream in Stream) if statement is ROWS else (),
+            row["floor"],
         )
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import (
     BigInteger,
     Column,
+    Index,
     Integer,
     LargeBinary,
     PrimaryKeyConstraint,
@@ -26,10 +27,10 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from heallog.adapters.postgres.database import Executor, Row, Statement
-from heallog.adapters.postgres.feed import contributions
+from heallog.adapters.postgres.feed import contributions, sync_heads
 from heallog.adapters.postgres.schema import ID, TIME, Bytes, identifier, metadata, moment
 from heallog.adapters.postgres.versions import versions
-from heallog.application.ports.sync import Standing
+from heallog.application.ports.sync import Standing, Window
 from heallog.domain.fields import as_came, canonical, decode
 from heallog.domain.pushes import Pushed, Quarantined
 from heallog.domain.sync import Feed, Stream
@@ -46,6 +47,7 @@ pushes = Table(
     Column("digest", LargeBinary, nullable=False),
     Column("answer", LargeBinary, nullable=False),
     PrimaryKeyConstraint("practice_id", "device_id", "push_id"),
+    Index("pushes_practice_id_at_idx", "practice_id", "at"),
 )
 
 pulls = Table(
@@ -140,11 +142,18 @@ def _pulled() -> Statement:
 
 PULLED = _pulled()
 WINDOW = Statement(
-    select(pulls.c.lo).where(
-        pulls.c.practice_id == bindparam("practice", type_=ID),
-        pulls.c.device_id == bindparam("device", type_=ID),
-        pulls.c.hi == bindparam("hi", type_=BigInteger),
+    select(pulls.c.lo, sync_heads.c.floor, sync_heads.c.seq.label("head"))
+    .select_from(
+        sync_heads.outerjoin(
+            pulls,
+            and_(
+                pulls.c.practice_id == sync_heads.c.practice_id,
+                pulls.c.device_id == bindparam("device", type_=ID),
+                pulls.c.hi == bindparam("hi", type_=BigInteger),
+            ),
+        )
     )
+    .where(sync_heads.c.practice_id == bindparam("practice", type_=ID))
 )
 
 
@@ -193,9 +202,8 @@ class SyncRepository:
     async def pulled(self, practice_id: str, device_id: str, lo: int, hi: int, at: datetime) -> None:
         await self._executor.fetch(PULLED, practice=practice_id, device=device_id, lo=lo, hi=hi, at=at)
 
-    async def window(self, practice_id: str, device_id: str, hi: int) -> int | None:
-        row = await self._executor.row(WINDOW, practice=practice_id, device=device_id, hi=hi)
-        return None if row is None else int(row["lo"])
+    async def window(self, practice_id: str, device_id: str, hi: int) -> Window:
+        return Window(*await self._executor.row(WINDOW, practice=practice_id, device=device_id, hi=hi))
 
     async def standing(
         self, practice_id: str, device_id: str, things: Sequence[tuple[Collection, str]], lo: int, hi: int

@@ -17,6 +17,7 @@ from heallog.adapters.postgres.patients import PatientRepository
 from heallog.adapters.postgres.policies import PolicyRepository
 from heallog.adapters.postgres.practices import PracticeRepository
 from heallog.adapters.postgres.records import RecordRepository
+from heallog.adapters.postgres.retention import RetentionRepository
 from heallog.adapters.postgres.schema import metadata
 from heallog.adapters.postgres.sessions import SessionRepository
 from heallog.adapters.postgres.tries import TriesRepository
@@ -47,6 +48,7 @@ class PostgresUnitOfWork:
     codes: CodeRepository
     tries: TriesRepository
     sync: sync.SyncRepository
+    retention: RetentionRepository
     conflicts: ConflictRepository
     policies: PolicyRepository
 
@@ -78,6 +80,7 @@ class PostgresUnitOfWork:
         self.codes = CodeRepository(transaction)
         self.tries = TriesRepository(transaction)
         self.sync = sync.SyncRepository(transaction, told)
+        self.retention = RetentionRepository(transaction)
         self.conflicts = ConflictRepository(transaction, told)
         self.policies = PolicyRepository(transaction)
         return self

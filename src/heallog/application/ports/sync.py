@@ -29,6 +29,8 @@ class Page:
     patients: Sequence[str]
     rows: Sequence[bytes] = ()
     """The same as rows of WatermelonDB, joined by commas: of each stream, in the order of their ranks."""
+    floor: int = 0
+    """Up to here not everything is told any more: tombstones were dropped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,17 @@ class Standing:
     own: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Window:
+    """The feed as a device that pushes may know it: `lo` is what it had before its last pull, None where that is not
+    known; `floor` and `head` are the practice's.
+    """
+
+    lo: int | None
+    floor: int
+    head: int
+
+
 class SyncRepository(Protocol):
     """Pushes, what was quarantined of them, and pulls, inside a unit of work."""
 
@@ -52,7 +65,7 @@ class SyncRepository(Protocol):
     async def pulled(self, practice_id: str, device_id: str, lo: int, hi: int, at: datetime) -> None:
         """Keep that a device, which had everything up to `lo`, was sent everything up to `hi`."""
 
-    async def window(self, practice_id: str, device_id: str, hi: int) -> int | None:
+    async def window(self, practice_id: str, device_id: str, hi: int) -> Window:
         """What the device had before it pulled up to `hi`, the last time that it did."""
 
     async def standing(

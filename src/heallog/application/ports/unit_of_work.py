@@ -11,6 +11,7 @@ from heallog.application.ports.patients import PatientRepository
 from heallog.application.ports.policies import PolicyRepository
 from heallog.application.ports.practices import PracticeRepository
 from heallog.application.ports.records import RecordRepository
+from heallog.application.ports.retention import RetentionRepository
 from heallog.application.ports.sessions import SessionRepository
 from heallog.application.ports.sync import SyncRepository
 from heallog.application.ports.tries import TriesRepository
@@ -42,6 +43,8 @@ class UnitOfWork(Protocol):
     def codes(self) -> CodeRepository: ...
     @property
     def sync(self) -> SyncRepository: ...
+    @property
+    def retention(self) -> RetentionRepository: ...
     @property
     def tries(self) -> TriesRepository: ...
 

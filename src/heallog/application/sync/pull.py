@@ -61,7 +61,7 @@ class Sync:
         after, until = (known.after, known.until) if known else (sync.Place(), None)
         page = await self._feed.page(actor.practice_id, streams, after, until, limit)
         known = known or sync.begun(actor, page.epoch, streams)
-        sync.check(known, page.epoch, page.head)
+        sync.check(known, page.epoch, page.head, page.floor)
         further = sync.moved(known, actor, page.last if page.more else None, page.until, now, self._pages.life)
         if tally is not None:
             _told(tally, known, page)

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from heallog.application.conflicts import Conflicts
@@ -22,7 +22,7 @@ from heallog.domain.errors import DomainError, FieldError, InvalidFields, Resync
 from heallog.domain.fields import ID, Errors, as_came, canonical, decode, printable, same
 from heallog.domain.health import Tally
 from heallog.domain.pushes import MERGE, Contribution, Operation, Push, Quarantined, Status, pushed
-from heallog.domain.sync import Place, Stream
+from heallog.domain.sync import AWAY, RESTORED, Place, Stream
 from heallog.domain.versions import Collection
 from heallog.domain.watermelon import DELETED_AT, RESOLUTION, TABLES, Edit, Table
 
@@ -107,7 +107,7 @@ class Watermelon:
 
         `tally` hears what it comes to, until the last part was given.
 
-        Raises `ResyncRequired` where the device has seen more than there is.
+        Raises `ResyncRequired` where the device has seen more than there is, or was away for too long.
         """
         for permission in READING.values():
             authorise(actor, permission)
@@ -117,7 +117,7 @@ class Watermelon:
         if not anew:
             page = await self._feed.rows(actor.practice_id, tables, _after(last_pulled_at), None, PAGE)
             if not page.more:
-                await self._begun(actor, last_pulled_at, page.head)
+                await self._begun(actor, last_pulled_at, page)
                 tally.records, tally.position, tally.reached = page.count, last_pulled_at, page.head
                 await self.books.listed(actor, "sync.pull", subjects=page.patients)
                 return Pulled(_whole(tables, page), None)
@@ -125,13 +125,15 @@ class Watermelon:
         return Pulled(await anext(parts), parts)
 
     @retried("sync.pull")
-    async def _begun(self, actor: Actor, last_pulled_at: int, head: int) -> None:
-        """Keep where the device was and will be. Raises `ResyncRequired` where it has seen more than there is."""
-        if last_pulled_at > _timestamp(head):
-            raise ResyncRequired("the database was restored since then: push what is not pushed yet, then pull anew")
+    async def _begun(self, actor: Actor, last_pulled_at: int, page: Page) -> None:
+        """Keep where the device was and will be. Raises `ResyncRequired` where that is not told any more."""
+        if last_pulled_at > _timestamp(page.head):
+            raise ResyncRequired(RESTORED)
+        if _lost(last_pulled_at, page.floor, page.head):
+            raise ResyncRequired(AWAY)
         async with self._uow() as uow:
             now = self._clock()
-            await uow.sync.pulled(actor.practice_id, actor.device_id, last_pulled_at, _timestamp(head), now)
+            await uow.sync.pulled(actor.practice_id, actor.device_id, last_pulled_at, _timestamp(page.head), now)
             await uow.commit()
 
     async def _parts(
@@ -139,8 +141,9 @@ class Watermelon:
     ) -> AsyncGenerator[bytes, None]:
         """A long answer, in parts of about a page. The first is given when everything has been checked."""
         async with self._feed.still() as feed:
-            head = (await feed.page(actor.practice_id, (), Place(), None, 0)).head
-            await self._begun(actor, last_pulled_at, head)
+            begun = await feed.page(actor.practice_id, (), Place(), None, 0)
+            head = begun.head
+            await self._begun(actor, last_pulled_at, begun)
             tally.batched, tally.position = True, last_pulled_at
             text = b'{"changes":{'
             for number, (stream, again) in enumerate(anew.items()):
@@ -192,10 +195,13 @@ class Watermelon:
     ) -> list[dict[str, Any]]:
         keys = [(Collection(one.table.stream), one.id) for one in rows if one.id is not None]
         async with self._uow() as uow:
-            lo = await uow.sync.window(actor.practice_id, actor.device_id, last_pulled_at)
+            window = await uow.sync.window(actor.practice_id, actor.device_id, last_pulled_at)
             # A device that pulled nothing before it pushed has what it names.
-            lo = last_pulled_at if lo is None else lo
+            lo = last_pulled_at if window.lo is None else window.lo
             standing = await uow.sync.standing(actor.practice_id, actor.device_id, keys, lo, last_pulled_at)
+        if any(_lost(place, window.floor, window.head) for place in (lo, last_pulled_at)):
+            # Whatever came after the first version it may not have seen: rather a conflict than to overwrite it.
+            standing = {key: replace(one, before=1) for key, one in standing.items()}
         asked = [_operations(index, one, standing) for index, one in enumerate(rows)]
         as_sent = {"last_pulled_at": last_pulled_at, "rows": [one.as_sent() for one in rows]}
         contributions = tuple(Contribution(operations) for operations in asked if operations)
@@ -291,6 +297,11 @@ def _timestamp(head: int) -> int:
     return max(head, 1)
 
 
+def _lost(place: int, floor: int, head: int) -> bool:
+    """Whether a place of the feed is one of which nobody can tell any more what lay before it."""
+    return 1 < place < floor or place > _timestamp(head)
+
+
 def _after(last_pulled_at: int) -> Place:
     return Place(last_pulled_at, len(Stream)) if last_pulled_at > 1 else Place()
 
@@ -372,7 +383,9 @@ def _operations(index: int, sent: Sent, standing: Mapping[tuple[Collection, str]
         pulled = raw.get("version") is not None
         filled = frozenset() if pulled else frozenset(name for name, value in _fresh(raw).items() if value is not None)
         changed |= filled - {"patient_id"}
-    base = watermelon.base(raw) or _base(known)
+    # A version that came after the device's last pull it has not seen: one that did have this number was lost since.
+    said = watermelon.base(raw)
+    base = _base(known) if said is None else min(said, known.after or 1)
     edit = watermelon.edit(sent.table, raw, changed)
     made = [_operation(index, sent, "update", base, edit)] if edit.fields or edit.wrong else []
     if DELETED_AT in changed and raw.get(DELETED_AT) is not None:
