@@ -34,17 +34,25 @@ class House {
       HEALLOG_RATE_LIMITS: 'off',
       HEALLOG_LOG_LEVEL: 'error',
     }
-    this.process = spawn(PYTHON, ['-m', 'heallog', 'serve', '--port', String(port)], {
-      env: { ...process.env, ...settings },
-      cwd: this.folder,
-      stdio: ['ignore', 'ignore', 'inherit'],
-    })
+    this.environment = { ...process.env, ...settings }
+    this.process = this.heallog('serve', '--port', String(port))
     this.ended = new Promise((resolve) => this.process.once('exit', resolve))
     const until = Date.now() + PATIENCE
     while (!(await this.ready())) {
       if (this.process.exitCode !== null || Date.now() > until) throw new Error('HealLog does not start')
       await new Promise((resolve) => setTimeout(resolve, 100))
     }
+  }
+
+  heallog(...words) {
+    const { folder: cwd, environment: env } = this
+    return spawn(PYTHON, ['-m', 'heallog', ...words], { env, cwd, stdio: ['ignore', 'ignore', 'inherit'] })
+  }
+
+  // What the operator says after a restore from a backup.
+  async restored() {
+    const code = await new Promise((resolve) => this.heallog('db', 'restored').once('exit', resolve))
+    if (code !== 0) throw new Error(`heallog db restored: ${code}`)
   }
 
   async ready() {

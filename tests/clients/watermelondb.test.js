@@ -328,3 +328,26 @@ test('10,000 patients are pushed and synchronised for the first time', { timeout
   await tablet.sync()
   assert.deepEqual(await phone.rows('patients'), await tablet.rows('patients'))
 })
+
+test('after a restore a device pushes what it has, empties its database and pulls everything anew', async () => {
+  const { clinic, tablet, phone } = await twoDevices()
+  await tablet.edit('patients', 'p', { phone: '1' })
+  await tablet.edit('records', 'm', { dose: 20 })
+  await tablet.create('records', 'n', { patient_id: 'p', kind: 'note', text: 'Well.' })
+  await house.restored()
+  await phone.edit('records', 'm', { dose: 15 })
+  assert.deepEqual(statuses(await phone.sync()), { m: 'updated' })
+  // What the server does not tell of any more must not stay: a row that it once sent, and that is not there any more.
+  const ghost = { ...(await tablet.find('patients', 'p'))._raw, id: 'ghost', _status: 'synced', _changed: '' }
+  await tablet.database.write(() => tablet.database.batch(tablet.database.get('patients').prepareCreateFromDirtyRaw(ghost)))
+  assert.deepEqual(Object.keys(await tablet.rows('patients')).sort(), ['ghost', 'p'])
+  assert.deepEqual(statuses(await tablet.sync()), { p: 'updated', m: 'conflict', n: 'created' })
+  await quiet(tablet, phone)
+  assert.deepEqual(Object.keys(await tablet.rows('patients')), ['p'])
+  assert.equal((await tablet.find('records', 'n')).text, 'Well.')
+  assert.equal((await clinic.get('/v1/patients/p')).phone, '1')
+  const { conflict_id: id, dose } = await tablet.find('records', 'm')
+  assert.equal(dose, 15)
+  const [{ theirs, mine }] = JSON.parse((await tablet.find('conflicts', id)).fields_json)
+  assert.deepEqual([theirs, mine], [15, 20])
+})

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, contextmanager
+from datetime import timedelta
 from typing import Any
 
 import asyncpg
@@ -10,6 +11,7 @@ import httpx
 import pytest
 
 from heallog.adapters.postgres.sessions import STANDING
+from heallog.application.ports.retention import Keep
 
 from .clinic import Clinic, refused
 
@@ -389,3 +391,20 @@ async def test_what_is_noted_of_a_pull_costs_it_no_statement(chart: Clinic, coun
     statements = inside(await counted(lambda: chart.call("GET", path)))
     assert len(statements) == PULLS[path] + 1, statements
     assert statements[-1].startswith("INSERT INTO audit_entries")
+
+
+async def test_a_sweep_is_as_many_statements_for_a_hundred_tombstones_as_for_one(
+    clinic: Clinic, container: Any, connections: Any
+) -> None:
+    """BEGIN, the lock on the head, what goes, COMMIT; however much of it there is."""
+    keep = Keep(container.clock()() + timedelta(hours=1), container.clock()())
+    for number in range(100):
+        await clinic.patient(id=f"p-{number}")
+        await clinic.deleted(f"/v1/patients/p-{number}", 1)
+    for most in (1, 1, 200):
+        with heard(connections) as statements:
+            async with container.uow() as uow:
+                dropped = await uow.retention.drop(clinic.practice_id, keep, most)
+                await uow.commit()
+        assert dropped >= most
+        assert len(statements) == 4, statements

@@ -225,3 +225,20 @@ def test_make_run_starts_everything_and_the_first_request_works(tmp_path, free_p
 def test_python_m_heallog(heallog):
     run = subprocess.run([sys.executable, "-m", "heallog", "--version"], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "0.1.0"
+
+
+def test_after_a_restore_every_practice_has_a_new_epoch(hillside, heallog, ask, empty_url):
+    epochs = "SELECT epoch FROM sync_heads"
+    before = ask(empty_url, epochs)
+    done = hillside("db", "restored")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "1 practice has a new epoch: devices push what they have, and pull everything anew\n"
+    assert ask(empty_url, epochs) != before
+    assert [tuple(row) for row in ask(empty_url, "SELECT action, role, outcome FROM audit_entries")][-1:] == [
+        ("sync.restored", "operator", "done")
+    ]
+    assert "For example" in hillside("db", "restored", "--help").stdout
+    hillside("db", "downgrade", "0004", "--yes")
+    behind = hillside("db", "restored")
+    assert behind.returncode == 1
+    assert "heallog db upgrade" in behind.stderr

@@ -248,6 +248,27 @@ def test_who_is_removed_while_identity_goes_is_no_member_after_it(lived_in, ask,
     assert [row["account_id"] for row in ask(lived_in, "SELECT account_id FROM memberships")] == ["a-1"]
 
 
+BEFORE_RETENTION = """
+INSERT INTO practices VALUES ('p-1', 'Hillside', now(), 'free');
+INSERT INTO sync_heads VALUES ('p-1', 9, 'e-1');
+INSERT INTO patients (practice_id, id, patient_id, version, last, hash, content, created_at, updated_at, updated_by,
+                      sort_name, words, trigrams, tags)
+SELECT 'p-1', id, id, 1, 1, '', content::json, now(), now(), '', '', '', '{}', '{}'
+FROM (VALUES ('here', '{}'), ('gone', NULL)) AS given(id, content);
+INSERT INTO change_feed SELECT 'p-1', seq, 0, id, id, 1, '', '' FROM (VALUES (5, 'here'), (6, 'gone')) AS given(seq, id);
+INSERT INTO change_feed VALUES ('p-1', 7, 1, 'gone', 'here', 1, '', '');
+"""
+
+
+def test_tombstones_from_before_retention_are_known_after_it(empty_url, ask, run):
+    migrations.upgrade(empty_url, "0004")
+    run(empty_url, BEFORE_RETENTION)
+    migrations.upgrade(empty_url)
+    told = ask(empty_url, "SELECT rank, id, deleted FROM change_feed ORDER BY seq")
+    assert [tuple(row) for row in told] == [(0, "here", False), (0, "gone", True), (1, "gone", False)]
+    assert ask(empty_url, "SELECT floor FROM sync_heads")[0][0] == 0
+
+
 def test_the_server_deletes_only_what_is_swept_and_changes_nothing_that_is_appended(empty_url, ask):
     migrations.upgrade(empty_url)
     rows = ask(

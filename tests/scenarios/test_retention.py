@@ -5,7 +5,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -15,12 +15,12 @@ from uuid import uuid4
 import asyncpg
 import httpx
 import pytest
+from tests.http.clinic import PASSWORD, Clinic, refused
 
 from heallog import bootstrap
 from heallog.adapters.embedded import EmbeddedPostgres
 from heallog.adapters.postgres import migrations
 from heallog.application.sync.retention import Retention
-from tests.http.clinic import PASSWORD, Clinic, refused
 
 DAY = timedelta(days=1)
 
@@ -75,12 +75,12 @@ class Place:
 
 
 @pytest.fixture(scope="module")
-def migrated(server: EmbeddedPostgres, container: bootstrap.Container) -> Iterator[Place]:
+def migrated(server: EmbeddedPostgres, container: bootstrap.Container) -> Place:
     place = Place(server, container)
     with asyncio.Runner() as runner:
         runner.run(place.create())
     migrations.upgrade(place.url)
-    yield place
+    return place
 
 
 async def registered(client: httpx.AsyncClient, wired: bootstrap.Container) -> Clinic:
@@ -193,7 +193,8 @@ async def test_cursor_below_the_tombstone_floor(migrated: Place) -> None:
         # Not yet: for 399 days nothing is old, and after that a device that was seen holds it.
         assert await sweeper(wired, 399).sweep() == 0
         seen = (
-            "INSERT INTO sync_devices SELECT practice_id, 'tablet', '', hi, now() + '9 days' FROM pulls"
+            "INSERT INTO sync_devices (practice_id, device_id, account_id, position, seen_at)"
+            " SELECT practice_id, 'tablet', '', hi, now() + '9 days' FROM pulls"
             " WHERE (practice_id, device_id) = ($1, 'phone')"
         )
         await wired.database().pool.execute(seen, clinic.practice_id)
