@@ -255,7 +255,8 @@ INSERT INTO patients (practice_id, id, patient_id, version, last, hash, content,
                       sort_name, words, trigrams, tags)
 SELECT 'p-1', id, id, 1, 1, '', content::json, now(), now(), '', '', '', '{}', '{}'
 FROM (VALUES ('here', '{}'), ('gone', NULL)) AS given(id, content);
-INSERT INTO change_feed SELECT 'p-1', seq, 0, id, id, 1, '', '' FROM (VALUES (5, 'here'), (6, 'gone')) AS given(seq, id);
+INSERT INTO change_feed SELECT 'p-1', seq, 0, id, id, 1, '', ''
+FROM (VALUES (5, 'here'), (6, 'gone')) AS given(seq, id);
 INSERT INTO change_feed VALUES ('p-1', 7, 1, 'gone', 'here', 1, '', '');
 """
 
