@@ -7,78 +7,13 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-import httpx
 import pytest
 
 from heallog.domain.access import PERMISSIONS, Permission, Role
 
 from .clinic import Clinic, NewClinic, fields_of, refused
+from .devices import METFORMIN, NGOZI, Device, delete, statuses, update
 from .people import HOUR, MINUTE, NewHouse
-
-NGOZI = {"op": "create", "collection": "patients", "id": "ngozi", "fields": {"family_name": "Obi"}}
-METFORMIN = {
-    "op": "create",
-    "collection": "records",
-    "id": "metformin",
-    "patient_id": "ngozi",
-    "fields": {"kind": "medication", "title": "Metformin", "dose": 10, "dose_unit": "mg"},
-}
-
-
-def update(collection: str, id: str, base: int, **fields: Any) -> dict[str, Any]:
-    return {"op": "update", "collection": collection, "id": id, "base_version": base, "fields": fields}
-
-
-def delete(collection: str, id: str, base: int) -> dict[str, Any]:
-    return {"op": "delete", "collection": collection, "id": id, "base_version": base}
-
-
-class Device:
-    """An installation of the app: what it pulled, and what it pushes."""
-
-    def __init__(self, clinic: Clinic, token: str) -> None:
-        self.clinic, self.token = clinic, token
-        self.cursor: str | None = None
-        self.has: dict[tuple[str, str], dict[str, Any]] = {}
-        self.pushes = 0
-
-    async def call(self, method: str, path: str, body: Any = None) -> httpx.Response:
-        return await self.clinic.call(method, path, body, token=self.token)
-
-    async def page(self, limit: int = 500) -> dict[str, Any]:
-        cursor = f"&cursor={self.cursor}" if self.cursor else ""
-        answer = await self.call("GET", f"/v1/sync/pull?limit={limit}{cursor}")
-        assert answer.status_code == 200, answer.text
-        pulled = answer.json()
-        self.cursor = pulled["cursor"]
-        for change in pulled["changes"]:
-            self.has[change["collection"], change["id"]] = change
-        return pulled
-
-    async def pull(self, limit: int = 500) -> list[tuple[str, str]]:
-        """Everything that is new; what came, in its order."""
-        came: list[tuple[str, str]] = []
-        while True:
-            pulled = await self.page(limit)
-            came += [(change["collection"], change["id"]) for change in pulled["changes"]]
-            if not pulled["has_more"]:
-                assert len(came) == len(set(came))
-                return came
-
-    async def sends(self, *contributions: list[Any], push_id: str | None = None, **more: Any) -> httpx.Response:
-        self.pushes += 1
-        push_id = push_id or f"push-{self.pushes}"
-        groups = [{"operations": operations} for operations in contributions]
-        return await self.call("POST", "/v1/sync/push", {"push_id": push_id, "contributions": groups, **more})
-
-    async def push(self, *operations: Any, push_id: str | None = None) -> list[dict[str, Any]]:
-        """Each operation by itself; what became of each."""
-        answer = await self.sends(*([operation] for operation in operations), push_id=push_id)
-        assert answer.status_code == 200, answer.text
-        return answer.json()["results"]
-
-    def data(self, collection: str, id: str) -> dict[str, Any]:
-        return self.has[collection, id]["data"]
 
 
 @pytest.fixture
@@ -89,10 +24,6 @@ async def tablet(clinic: Clinic) -> Device:
 @pytest.fixture
 async def phone(clinic: Clinic) -> Device:
     return Device(clinic, await clinic.token_for(device="phone"))
-
-
-def statuses(results: list[dict[str, Any]]) -> list[str]:
-    return [one["status"] for one in results]
 
 
 # -- pulling ------------------------------------------------------------------------------------------------------

@@ -1,8 +1,4 @@
-"""Sync by WatermelonDB's protocol, told with a model of its client. Scenarios of the design, by name.
-
-The model does what the client does (`synchronize`, `applyRemote`, `markAsSynced` of 0.28), no more: it pulls, lets its
-changed columns win, pushes with the fresh timestamp. `tests/clients` runs the real one.
-"""
+"""Sync by WatermelonDB's protocol, told with a model of its client (`devices.py`)."""
 
 import asyncio
 import json
@@ -11,7 +7,6 @@ from collections.abc import Mapping
 from itertools import product
 from typing import Any
 
-import httpx
 import pytest
 
 from heallog.application.sync import watermelon as use_cases
@@ -19,127 +14,8 @@ from heallog.domain.access import Role
 from heallog.domain.watermelon import TABLES, VERSION
 
 from .clinic import Clinic, NewClinic, refused
+from .devices import ADDRESS, App, Row, quiet
 from .people import NewHouse
-
-ADDRESS = "/v1/sync/watermelon"
-Row = dict[str, Any]
-
-
-class App:
-    """An installation with the client's local database; `tokens`: whether it sets base tokens."""
-
-    def __init__(self, clinic: Clinic, token: str, *, tokens: bool = True) -> None:
-        self.clinic, self.token, self.tokens = clinic, token, tokens
-        self.tables: dict[str, dict[str, Row]] = {str(stream): {} for stream in TABLES}
-        self.last_pulled_at = 0
-        self.nonce = 0
-        self.entered: set[str] = set()
-        """Every value that was pushed, as JSON."""
-
-    async def call(self, method: str, query: str, body: Any = None, *, raw: bytes | None = None) -> httpx.Response:
-        return await self.clinic.call(method, f"{ADDRESS}{query}", body, raw=raw, token=self.token)
-
-    # -- what a person does
-
-    def create(self, table: str, id: str, **columns: Any) -> None:
-        empty = {column.name: None for column in TABLES[table].columns}  # type: ignore[index]
-        self.tables[table][id] = {"id": id, "_status": "created", "_changed": "", **empty, **columns}
-
-    def edit(self, table: str, id: str, **columns: Any) -> None:
-        row = self.tables[table][id]
-        names = set(filter(None, row["_changed"].split(",")))
-        if self.tokens and table != "conflicts" and row["_status"] != "created" and "base_token" not in names:
-            self.nonce += 1
-            columns = {**columns, "base_token": f"{row['version'] or 0}:{self.nonce}"}
-        names |= {name for name, value in columns.items() if row[name] != value}
-        status = row["_status"] if row["_status"] == "created" else "updated"
-        row |= columns | {"_changed": ",".join(sorted(names)), "_status": status}
-
-    def delete(self, table: str, id: str) -> None:
-        self.tables[table][id]["_status"] = "deleted"
-
-    # -- synchronize()
-
-    async def pull(self) -> dict[str, Any]:
-        answer = await self.call("GET", f"?last_pulled_at={self.last_pulled_at}&schema_version={VERSION}")
-        assert answer.status_code == 200, answer.text
-        pulled: dict[str, Any] = answer.json()
-        assert pulled["timestamp"] >= 1
-        for table, lists in pulled["changes"].items():
-            assert lists["created"] == lists["deleted"] == []
-            ids = [row["id"] for row in lists["updated"]]
-            assert len(ids) == len(set(ids))
-            for row in lists["updated"]:
-                self._apply(table, row)
-        self.last_pulled_at = pulled["timestamp"]
-        return pulled
-
-    def _apply(self, table: str, remote: Row) -> None:
-        assert not remote.keys() & {"_status", "_changed"}
-        local = self.tables[table].get(remote["id"])
-        if local is None:
-            self.tables[table][remote["id"]] = {**remote, "_status": "synced", "_changed": ""}
-        elif local["_status"] != "deleted":
-            kept = {name: local[name] for name in local["_changed"].split(",") if name}
-            local |= remote | kept
-
-    def changes(self) -> dict[str, dict[str, list[Any]]]:
-        def of(table: str, status: str) -> list[Row]:
-            return [dict(row) for row in self.tables[table].values() if row["_status"] == status]
-
-        return {
-            table: {
-                "created": of(table, "created"),
-                "updated": of(table, "updated"),
-                "deleted": [row["id"] for row in of(table, "deleted")],
-            }
-            for table in self.tables
-        }
-
-    async def push(self, changes: Mapping[str, Any] | None = None) -> httpx.Response:
-        for row in self._dirty("updated"):
-            names = set(row["_changed"].split(",")) & {"dose", "title", "phone", "family_name"}
-            self.entered |= {json.dumps(row[name]) for name in names if row[name] is not None}
-        return await self.call("POST", f"?last_pulled_at={self.last_pulled_at}", changes or self.changes())
-
-    def _dirty(self, status: str) -> list[Row]:
-        return [row for rows in self.tables.values() for row in rows.values() if row["_status"] == status]
-
-    async def sync(self) -> dict[str, str]:
-        """Pull and push. What became of each row that was pushed."""
-        await self.pull()
-        changes = self.changes()
-        if not any(rows for lists in changes.values() for rows in lists.values()):
-            return {}
-        answer = await self.push(changes)
-        assert answer.status_code == 200, answer.text
-        assert answer.json()["experimentalRejectedIds"] == {}
-        for table, lists in changes.items():
-            for row in (*lists["created"], *lists["updated"]):
-                if self.tables[table][row["id"]] == row:
-                    self.tables[table][row["id"]] |= {"_status": "synced", "_changed": ""}
-            for thing_id in lists["deleted"]:
-                del self.tables[table][thing_id]
-        return {result["id"]: result["status"] for result in answer.json()["results"]}
-
-    def row(self, table: str, id: str) -> Row:
-        return self.tables[table][id]
-
-    def open_conflicts(self) -> list[Row]:
-        return [row for row in self.tables["conflicts"].values() if row["state"] == "open"]
-
-    def resolve(self, conflict: Row, reason: str = "asked the pharmacy", **choices: Any) -> None:
-        said = {"head_version": conflict["head_version"], "choices": choices, "reason": reason}
-        self.edit("conflicts", conflict["id"], resolution_json=json.dumps(said))
-
-
-async def quiet(*apps: App) -> None:
-    """Until nothing is left to say; then all of them hold the same."""
-    for app in apps:
-        await app.sync()
-    for app in apps:
-        assert await app.sync() == {}
-        assert app.tables == apps[0].tables
 
 
 @pytest.fixture

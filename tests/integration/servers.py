@@ -117,6 +117,12 @@ class Server:
         kill(psutil.Process(self._process.pid))
         self._process.wait()
 
+    def processes(self) -> list[psutil.Process]:
+        """The one that was started, and its workers."""
+        assert self._process is not None
+        process = psutil.Process(self._process.pid)
+        return [process, *process.children(recursive=True)]
+
     def worker(self, port: int) -> int | None:
         """The process that has this connection, by the client's port."""
         assert self._process is not None
