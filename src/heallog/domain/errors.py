@@ -33,8 +33,12 @@ class DomainError(Exception):
         self.context = dict(context or {})
 
 
+MOST_TOLD = 100
+"""Of errors in one refusal: whoever sends a million wrong fields gets no million lines for it."""
+
+
 class InvalidFields(DomainError):
-    """One or more fields break their rules. All of them are in `context["errors"]`, the first in `field`."""
+    """One or more fields break their rules. They are in `context["errors"]`, as far as told, the first in `field`."""
 
     code = "INVALID_FIELDS"
 
@@ -44,9 +48,9 @@ class InvalidFields(DomainError):
         super().__init__(
             f"{first.field}: {first.message}{more}" if first.field else f"{first.message}{more}",
             field=first.field or None,
-            context={"errors": [error.as_dict() for error in errors]},
+            context={"errors": [error.as_dict() for error in errors[:MOST_TOLD]]},
         )
-        self.errors = tuple(errors)
+        self.errors = tuple(errors[:MOST_TOLD])
 
 
 class MalformedJson(DomainError):

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, cast
 
+from anyio import move_on_after
 from litestar import Litestar, Router
 from litestar.datastructures import State
 from litestar.di import Provide
@@ -42,12 +43,38 @@ from heallog.entrypoints.http.openapi import RANGES, configuration, static_file
 
 MEBIBYTE = 1024 * 1024
 
+MOST_UNREAD = 64 * 1024 * 1024
+PATIENCE = 10
+"""Bytes of a body, and seconds, that are still read after it was refused."""
+
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _SECURITY = [
     (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"DENY"),
     (b"referrer-policy", b"no-referrer"),
 ]
+
+
+class Body:
+    """What is received of a request, and whether anything of it is left."""
+
+    def __init__(self, scope: HTTPScope, receive: Receive) -> None:
+        names = {name for name, value in scope["headers"] if value != b"0"}
+        self._receive = receive
+        # Who asks first whether to send it at all hears the refusal instead.
+        self._left = bool(names & {b"content-length", b"transfer-encoding"}) and b"expect" not in names
+
+    async def __call__(self) -> Any:
+        message = await self._receive()
+        self._left = message["type"] == "http.request" and bool(message.get("more_body"))
+        return message
+
+    async def finish(self) -> None:
+        """Read what is left, and forget it: who is cut off while still sending never hears why."""
+        unread = 0
+        with move_on_after(PATIENCE):
+            while self._left and unread < MOST_UNREAD:
+                unread += len((await self()).get("body", b""))
 
 
 class Envelope:
@@ -71,11 +98,14 @@ class Envelope:
             # Litestar's own answer knows only the methods that came first at an address; its 405 knows them all.
             scope = cast("HTTPScope", {**scope, "method": "TRACE"})
 
+        body = Body(scope, receive)
+
         async def sending(message: Message) -> None:
             nonlocal asks
             if message["type"] == "http.response.body" and asks:
                 message["body"] = b""
             if message["type"] == "http.response.start":
+                await body.finish()
                 asks = asks and message["status"] == HTTPStatus.METHOD_NOT_ALLOWED
                 if asks:
                     message["headers"] = [(name, value) for name, value in message["headers"] if name == b"allow"]
@@ -87,7 +117,7 @@ class Envelope:
                 message["headers"] = headers
             await send(message)
 
-        await self._app(scope, receive, sending)
+        await self._app(scope, body, sending)
 
 
 HANDLERS = [
