@@ -59,9 +59,9 @@ def serving(container: bootstrap.Container, folder: Path) -> Server:
     )
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def served(container: bootstrap.Container) -> Iterator[Server]:
-    """It may be killed, and started again."""
+    """Whoever kills it starts it again."""
     with tempfile.TemporaryDirectory(prefix="heallog-") as folder:
         server = serving(container, Path(folder))
         try:

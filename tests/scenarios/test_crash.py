@@ -26,6 +26,7 @@ from .apps import effect
 NATIVE, WATERMELON = "/v1/sync/push", f"{ADDRESS}?last_pulled_at=1"
 DOORS = pytest.mark.parametrize("door", ["native", "watermelon"])
 NOTES = 40
+PAGE = 50
 
 
 def said(path: str, notes: int = NOTES) -> dict[str, Any]:
@@ -95,7 +96,23 @@ WAITING = "SELECT count(*) >= $1 FROM pg_locks WHERE NOT granted"
 
 
 @pytest.fixture(scope="module")
-async def crash(served: Server, new_clinic: NewClinic) -> dict[str, Ward]:
+async def pull(served: Server, new_clinic: NewClinic) -> tuple[Clinic, dict[str, Any]]:
+    """A pull of three pages that was begun before the crash: its practice, and the first page."""
+    clinic = await new_clinic()
+    notes = [{**METFORMIN, "id": f"n-{n:03}", "fields": {"kind": "note", "text": "Well."}} for n in range(3 * PAGE - 1)]
+    body = {"push_id": "p-1", "contributions": [{"operations": [NGOZI, *notes]}]}
+    assert (await clinic.call("POST", NATIVE, body)).status_code == 200
+    return clinic, await page(served, clinic)
+
+
+async def page(server: Server, clinic: Clinic, cursor: str = "") -> dict[str, Any]:
+    path = f"/v1/sync/pull?limit={PAGE}{cursor and f'&cursor={cursor}'}"
+    async with httpx.AsyncClient(timeout=60) as client:
+        return await Calls(client).good(server, "GET", path, None, clinic.token)
+
+
+@pytest.fixture(scope="module")
+async def crash(served: Server, new_clinic: NewClinic, pull: object) -> dict[str, Ward]:
     """Five pushes at once, each at its moment; then `kill -9` of the server, and another start.
 
     Two are committed and their answers unheard. Two have written everything and wait for the last lock before the
@@ -199,6 +216,17 @@ async def test_crash_between_two_parts(served: Server, crash: dict[str, Ward]) -
         "contributions": 701,
         "pushes": 2,
     }
+
+
+async def test_token_after_restart(served: Server, crash: dict[str, Ward], pull: tuple[Clinic, dict[str, Any]]) -> None:
+    """A pull goes on after a restart of the process that began it, and in another process too."""
+    clinic, first = pull
+    second = await page(served, clinic, first["cursor"])
+    third = await clinic.get(f"/v1/sync/pull?limit={PAGE}&cursor={second['cursor']}")
+    told = [change["id"] for one in (first, second, third) for change in one["changes"]]
+    assert told == ["ngozi", *(f"n-{n:03}" for n in range(3 * PAGE - 1))]
+    assert [one["has_more"] for one in (first, second, third)] == [True, True, False]
+    assert crash
 
 
 # -- the database -------------------------------------------------------------------------------------------------
