@@ -24,9 +24,9 @@ tests/clients/node_modules/.done: tests/clients/package-lock.json
 	cd tests/clients && npm ci --no-audit --no-fund --prefer-offline
 	@touch $@
 
-soak: $(VENV)/.dev ## The laws of merging with 20,000 examples each, and 16 writers beside readers for a minute
+soak: $(VENV)/.dev ## The laws of merging with 20,000 examples each, 16 writers for a minute, and pulls of 500,000 rows
 	HEALLOG_HYPOTHESIS=soak $(BIN)/pytest -n 2 tests/unit/domain
-	HEALLOG_SOAK_SECONDS=60 $(BIN)/pytest tests/integration/test_sync.py -k sixteen
+	HEALLOG_SOAK_SECONDS=60 $(BIN)/pytest tests/scenarios -k "16_writers or 50_000 or 500_000"
 
 lint: $(VENV)/.dev ## Style, types and import contracts
 	$(BIN)/ruff check $(FILES)
