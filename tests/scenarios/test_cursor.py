@@ -318,10 +318,11 @@ async def test_writes_during_a_first_sync(clinic: Clinic, tablet: Device) -> Non
     desk = await filled(clinic, 10 * PAGE)
     told: list[str] = []
     for number in range(10):
-        told += ids(await tablet.page(PAGE))
-        await desk.push(
-            {**NGOZI, "id": f"new-{number}"}, {**METFORMIN, "id": f"m-{number}", "patient_id": f"new-{number}"}
-        )
+        page = await tablet.page(PAGE)
+        told += ids(page)
+        assert page["has_more"] is (number < 9)
+        new = {**NGOZI, "id": f"new-{number}"}
+        await desk.push(new, {**METFORMIN, "id": f"m-{number}", "patient_id": f"new-{number}"})
     assert told == [f"p-{at:03}" for at in range(10 * PAGE)]
     then = await tablet.pull(PAGE)
     assert len(then) == 20
