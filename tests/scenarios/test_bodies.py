@@ -72,7 +72,6 @@ async def test_bad_json(clinic: Clinic, path: str, body: bytes) -> None:
 MANY = b"{}," * 999_999 + b"{}"
 MILLION = {
     "deleted ids": (ADDRESS, b'{"patients":{"deleted":[%s]}}' % MANY.replace(b"{}", b'"x"'), None),
-    "created rows": (ADDRESS, b'{"records":{"created":[%s]}}' % MANY, None),
     "operations": (PUSH, b'{"push_id":"p","contributions":[{"operations":[%s]}]}' % MANY, "contributions"),
     "contributions": (PUSH, b'{"push_id":"p","contributions":[%s]}' % MANY, "contributions"),
     "names": (PUSH, b"{%s}" % b",".join(b'"%d":1' % number for number in range(100_000)), "0"),

@@ -2,10 +2,17 @@
 
 import asyncio
 
+import pytest
 from tests.http.clinic import Clinic, NewClinic, refused
 from tests.http.devices import METFORMIN, NGOZI, Device, delete, statuses, update
 
 from .apps import App, Native, Pair, Watermelon, effect, settled, shows
+
+
+@pytest.fixture(params=[Native, Watermelon])
+def door(request: pytest.FixtureRequest) -> type[App]:
+    """What a client sends that sets no base tokens differs only where others edit the same: `test_conflict.py`."""
+    return request.param
 
 
 async def test_commit_and_lost_answer_then_identical_retry_then_edit_and_retry(clinic: Clinic, both: Pair) -> None:
