@@ -50,6 +50,7 @@ from heallog.application.ledger import Proof, verify
 from heallog.application.patience import Patience
 from heallog.application.patients import Patients
 from heallog.application.policies import Policies
+from heallog.application.ports.health import Meter
 from heallog.application.ports.mail import Mail
 from heallog.application.ports.sessions import TokenBlacklist
 from heallog.application.ports.world import Clock
@@ -63,6 +64,7 @@ from heallog.application.sync.quarantine import Quarantine
 from heallog.application.sync.retention import Retention
 from heallog.application.sync.watermelon import Watermelon
 from heallog.application.trail import Books
+from heallog.domain.health import RETRIES
 from heallog.domain.sync import Pages
 from heallog.domain.tries import Allowance
 from heallog.entrypoints.cli import create_cli
@@ -126,6 +128,10 @@ def read_settings() -> config.Settings:
     return settings
 
 
+def _counted(meter: Meter) -> Callable[[str], None]:
+    return lambda action: meter.add(RETRIES.name, work=action)
+
+
 def _pages(settings: config.Settings) -> Pages:
     return Pages(
         settings.min_sync_batch_size,
@@ -157,7 +163,8 @@ class Container(containers.DeclarativeContainer):
     conflict_reads = providers.Singleton(conflicts.ConflictReads, database)
     trail = providers.Singleton(PostgresTrail, database)
     books = providers.Singleton(Books, trail, clock, ids)
-    patience = providers.Singleton(Patience, chance)
+    health_log = providers.Singleton(health.HealthLog, database)
+    patience = providers.Singleton(Patience, chance, retried=providers.Callable(_counted, health_log))
     mail = providers.Singleton(_mail, settings, clock)
     passwords = providers.Singleton(
         security.Argon2Passwords,
@@ -274,7 +281,6 @@ class Container(containers.DeclarativeContainer):
         tombstones=providers.Factory(timedelta, settings.provided.tombstone_days),
         answers=providers.Factory(timedelta, settings.provided.push_days),
     )
-    health_log = providers.Singleton(health.HealthLog, database)
     health_reads = providers.Singleton(health.HealthReads, database)
     health = providers.Singleton(
         Health, health_log, health_reads, books, clock, ids, days=settings.provided.sync_event_days

@@ -10,6 +10,7 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 from heallog.application.ports.world import Chance
 from heallog.domain.errors import Contended
+from heallog.domain.health import Tally
 
 TRIES = 5
 FIRST, LONGEST = 0.02, 0.5
@@ -36,13 +37,19 @@ class Patience:
         self._first = first
         self._retried = retried
 
-    async def through(self, action: str, work: Callable[[], Awaitable[R]]) -> R:
-        """The work, done until nobody stands in its way. Raises `Contended` when the tries are used up."""
+    async def through(self, action: str, work: Callable[[], Awaitable[R]], tally: Tally | None = None) -> R:
+        """The work, done until nobody stands in its way. Raises `Contended` when the tries are used up.
+
+        Where there is a `tally`, that hears of further tries.
+        """
         for number in range(1, self._tries):
             try:
                 return await work()
             except Contended:
-                self._retried(action)
+                if tally is None:
+                    self._retried(action)
+                else:
+                    tally.retries += 1
                 # Of two that met, one comes back before the other.
                 part = 0.5 + self._chance(1)[0] / 512
                 await asyncio.sleep(min(self._first * 2 ** (number - 1), LONGEST) * part)
@@ -65,7 +72,7 @@ class Patient(Protocol):
 
 
 def retried(action: str) -> Callable[[UseCase[Self, P, R]], UseCase[Self, P, R]]:
-    """A method that is done again, from its beginning, as long as `patience` has it.
+    """A method that is done again, from its beginning, as long as `patience` has it. Its `tally` counts how often.
 
     Until its unit of work commits it must do nothing that stays.
     """
@@ -73,7 +80,12 @@ def retried(action: str) -> Callable[[UseCase[Self, P, R]], UseCase[Self, P, R]]
     def wrap(method: UseCase[Self, P, R]) -> UseCase[Self, P, R]:
         @wraps(method)
         async def use_case(self: Self, /, *args: P.args, **named: P.kwargs) -> R:
-            return await self.patience.through(action, lambda: method(self, *args, **named))
+            if self.patience is ONCE:
+                return await method(self, *args, **named)
+            tally = named.get("tally")
+            return await self.patience.through(
+                action, lambda: method(self, *args, **named), tally if isinstance(tally, Tally) else None
+            )
 
         return use_case
 

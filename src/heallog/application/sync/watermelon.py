@@ -207,7 +207,7 @@ class Watermelon:
         contributions = tuple(Contribution(operations) for operations in asked if operations)
         push = Push(push_id, MERGE, contributions, as_sent)
         again = [(one.table.stream, one.id) for one in rows if one.id is not None]
-        answer = decode(await self._pushes.push(actor, push, again, tally))["results"]
+        answer = decode(await self._pushes.push(actor, push, again, tally=tally))["results"]
         told = {one["index"]: one for one in answer}
         return [_result(one, told.get(index)) for index, one in enumerate(rows)]
 
