@@ -101,9 +101,7 @@ class Conflicts:
         why: Why,
     ) -> tuple[Conflict, Head]:
         inputs = tuple(sorted({head.version, *conflict.branches}))
-        moved, version = advance(
-            head, content, change, contribution, inputs=inputs, reason=why.reason, client_time=why.client_time
-        )
+        moved, version = advance(head, content, change, contribution, inputs=inputs, **why.said)
         moved = replace(moved, conflict_id=None)
         resolved = replace(
             conflict,

@@ -54,6 +54,11 @@ class Why:
     reason: str | None = None
     client_time: datetime | None = None
 
+    @property
+    def said(self) -> dict[str, Any]:
+        """By the names that versions have for it."""
+        return {"reason": self.reason, "client_time": self.client_time}
+
 
 NO_REASON = Why()
 
@@ -105,10 +110,7 @@ class Versions:
     ) -> None:
         """`contributions` gives them their ids, where several changes are committed together."""
         self.collection = collection
-        self._uow = uow
-        self._reads = reads
-        self._clock = clock
-        self._ids = ids
+        self._uow, self._reads, self._clock, self._ids = uow, reads, clock, ids
         self._contributions = contributions or ids
 
     def contribution(self, actor: Actor) -> Contribution:
@@ -142,9 +144,7 @@ class Versions:
     ) -> Head:
         """Append one version, its head and its audit entry, and commit. An open conflict learns where the head is."""
         before: Content = {} if head.content is None else head.fields()
-        moved, version = advance(
-            head, content, change, contribution, inputs=inputs, reason=why.reason, client_time=why.client_time
-        )
+        moved, version = advance(head, content, change, contribution, inputs=inputs, **why.said)
         names = differing(before, content or {})
         conflict = await self._open(uow, head)
         if conflict is not None:
@@ -269,7 +269,7 @@ class Versions:
         theirs: Content = decode(standing.content or b"{}")
         assert step.policies is not None
         policies = await self._tightened(uow, head, step.policies(theirs))
-        beside, version = _beside(head, started.number, mine, step.change, contribution, why)
+        beside, version = branch(head, started.number, mine, step.change, contribution, **why.said)
         ancestor: Content = before if started is latest else decode(started.content or b"{}")
         edit = conflicts.Edit(ancestor, before, mine, step.locked(theirs))
         reconciled = conflicts.reconcile(theirs, edit, policies, Origin.of(version), Origin.of(standing))
@@ -281,15 +281,8 @@ class Versions:
         versions: tuple[Version, ...] = (version,)
         after = beside
         if reconciled.took or survives:
-            after, merged = advance(
-                beside,
-                reconciled.content,
-                Change.MERGE,
-                contribution,
-                inputs=(head.version, version.number),
-                reason=why.reason,
-                client_time=why.client_time,
-            )
+            inputs = (head.version, version.number)
+            after, merged = advance(beside, reconciled.content, Change.MERGE, contribution, inputs=inputs, **why.said)
             versions = (version, merged)
         names = differing(before, mine)
         kept = await self._kept(
@@ -391,7 +384,7 @@ class Versions:
         if own is not None and own.content == canonical(content):
             await self._unchanged(uow, contribution, "create", head)
             return Outcome(head, conflict, _still_held(conflict, actor, content))
-        beside, version = _beside(head, 0, content, Change.CREATION, contribution, why)
+        beside, version = branch(head, 0, content, Change.CREATION, contribution, **why.said)
         assert step.policies is not None
         disputes = conflicts.twins(head.fields(), content, step.policies(content).rules, Origin.of(version))
         names = tuple(sorted(content))
@@ -428,7 +421,7 @@ class Versions:
         if _still_held(conflict, contribution.actor, {conflicts.DELETED: True}):
             await self._unchanged(uow, contribution, "delete", head)
             return Outcome(head, conflict, held=True)
-        beside, version = _beside(head, base, None, Change.DELETION, contribution, why)
+        beside, version = branch(head, base, None, Change.DELETION, contribution, **why.said)
         dispute = conflicts.deletion(Origin.of(version))
         return await self._kept(uow, contribution, "delete", beside, (version,), (), conflict, base, (dispute,))
 
@@ -500,9 +493,3 @@ def _still_held(conflict: Conflict | None, actor: Actor, changes: Content) -> bo
         return False
     own = (dispute for dispute in conflict.held if dispute.device_id == actor.device_id)
     return any(dispute.field.partition(".")[0] in changes for dispute in own)
-
-
-def _beside(
-    head: Head, parent: int, content: Content | None, change: Change, contribution: Contribution, why: Why
-) -> tuple[Head, Version]:
-    return branch(head, parent, content, change, contribution, reason=why.reason, client_time=why.client_time)
