@@ -1,11 +1,8 @@
 """The composition root: the only place that knows which adapter stands behind which port."""
 
 import asyncio
-import ctypes
 import multiprocessing
 import os
-import signal
-import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from datetime import timedelta
@@ -68,7 +65,7 @@ from heallog.domain.health import RETRIES
 from heallog.domain.sync import Pages
 from heallog.domain.tries import Allowance
 from heallog.entrypoints.cli import create_cli
-from heallog.entrypoints.demo import PASSWORD, PEOPLE, seed
+from heallog.entrypoints.demo import known_to_all, seed
 from heallog.entrypoints.house import Watch
 from heallog.entrypoints.http.app import create_app
 from heallog.entrypoints.worker import Repeated
@@ -130,15 +127,6 @@ def read_settings() -> config.Settings:
 
 def _counted(meter: Meter) -> Callable[[str], None]:
     return lambda action: meter.add(RETRIES.name, work=action)
-
-
-def _pages(settings: config.Settings) -> Pages:
-    return Pages(
-        settings.min_sync_batch_size,
-        settings.sync_batch_size,
-        settings.max_sync_records,
-        timedelta(hours=settings.sync_pull_hours),
-    )
 
 
 def _rate_limits(settings: config.Settings) -> limits.RateLimits | None:
@@ -242,7 +230,13 @@ class Container(containers.DeclarativeContainer):
     feed_reads = providers.Singleton(
         feed.FeedReads, database, database.provided.snapshot, settings.provided.database_connections
     )
-    pages = providers.Singleton(_pages, settings)
+    pages = providers.Singleton(
+        Pages,
+        settings.provided.min_sync_batch_size,
+        settings.provided.sync_batch_size,
+        settings.provided.max_sync_records,
+        providers.Factory(timedelta, hours=settings.provided.sync_pull_hours),
+    )
     sync = providers.Singleton(
         Sync, feed_reads, books, clock, pages, keys=providers.Singleton(_keys, settings, "sync cursor")
     )
@@ -393,21 +387,12 @@ def http_app(wired: Container) -> Litestar:
 def app() -> Litestar:
     """What the server's workers load."""
     if multiprocessing.parent_process() is not None:
-        _leave_the_group()
+        from heallog.entrypoints.server import leave_the_group
+
+        leave_the_group()
     settings = read_settings()
     logs.configure(settings.log_level)
     return http_app(container(settings))
-
-
-def _leave_the_group() -> None:
-    """Let the server alone end its workers, and let them end with it.
-
-    Ctrl-C goes to the whole process group; a worker that obeyed it by itself would look like a crashed one.
-    """
-    if sys.platform == "linux":
-        os.setpgid(0, 0)
-        # PR_SET_PDEATHSIG: no orphan keeps the port when the server is killed.
-        ctypes.CDLL(None).prctl(1, signal.SIGTERM)
 
 
 class House:
@@ -495,14 +480,11 @@ class House:
         return await seed(services, f"http://{host}:{port}")
 
     async def _no_demo(self, url: str) -> None:
-        async with self.services(url) as services, services.uow() as uow:
-            for email, _, _ in PEOPLE:
-                if (account := await uow.accounts.by_email(email)) is None:
-                    continue
-                if await services.passwords().verify(account.password_hash, PASSWORD):
-                    raise config.ConfigurationError(
-                        f"{email} of the demo is in this database, with a password that everyone knows; use another one"
-                    )
+        async with self.services(url) as services:
+            if email := await known_to_all(services):
+                raise config.ConfigurationError(
+                    f"{email} of the demo is in this database, with a password that everyone knows; use another one"
+                )
 
     def serve(self, url: str, host: str, port: int, workers: int | None, ready: str) -> None:
         from heallog.entrypoints.server import serve

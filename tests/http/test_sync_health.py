@@ -187,7 +187,7 @@ async def test_what_is_refused_is_noted_with_its_code(clinic: Clinic, tablet: De
         await phone.call("GET", f"{WM}?last_pulled_at={head + 10**9}"),
         await phone.call("POST", WM, {"secrets": {}}),
         await auditor.sends([NGOZI]),
-        await clinic.call("POST", WM, raw=b"x" * (10 * 1024 * 1024 + 1), token=phone.token),
+        await clinic.call("POST", WM, raw=b"x" * (64 * 1024 * 1024 + 1), token=phone.token),
     ]
     found = (await events(clinic))[known:]
     assert [event["code"] for event in found] == [answer.json()["error"]["code"] for answer in answers]

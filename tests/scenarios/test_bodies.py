@@ -43,15 +43,15 @@ async def _each(parts: Iterator[bytes]):
 
 
 def endless() -> Iterator[bytes]:
-    """A length that nobody declared: some 40 MiB of white space."""
+    """A length that nobody declared: some 80 MiB of white space."""
     yield b"{"
-    for _ in range(40):
+    for _ in range(80):
         yield b" " * 2**20
 
 
 @BOTH
 async def test_oversize(served: Server, clinic: Clinic, path: str) -> None:
-    over = json.dumps({"push_id": "p", "contributions": [], "patients": "x" * 11 * 2**20}).encode()
+    over = json.dumps({"push_id": "p", "contributions": [], "patients": "x" * 65 * 2**20}).encode()
     for body in (over, endless()):
         # The whole of it is on its way when it is refused: the answer is heard all the same.
         refused(await sent(served, clinic, path, body), 413, "TOO_LARGE")

@@ -28,7 +28,7 @@ async def test_commit_and_lost_answer_then_identical_retry_then_edit_and_retry(c
         "quarantined": 0,
         "entries": 3,
         "told": 1,
-        "contributions": 2,
+        "contributions": 1,
         "pushes": 1,
     }
     for _ in range(3):

@@ -40,15 +40,14 @@ class Patience:
     async def through(self, action: str, work: Callable[[], Awaitable[R]], tally: Tally | None = None) -> R:
         """The work, done until nobody stands in its way. Raises `Contended` when the tries are used up.
 
-        Where there is a `tally`, that hears of further tries.
+        Where there is a `tally`, that counts further tries too.
         """
         for number in range(1, self._tries):
             try:
                 return await work()
             except Contended:
-                if tally is None:
-                    self._retried(action)
-                else:
+                self._retried(action)
+                if tally is not None:
                     tally.retries += 1
                 # Of two that met, one comes back before the other.
                 part = 0.5 + self._chance(1)[0] / 512

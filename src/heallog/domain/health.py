@@ -295,7 +295,6 @@ def readings(event: SyncEvent) -> Iterator[tuple[Reading, float]]:
         (CONFLICTS, (door,), event.conflicts),
         (MERGES, (door,), event.merges),
         (QUARANTINED, (door,), event.quarantined),
-        (RETRIES, (event.mode,), event.retries),
     )
     for metric, labels, amount in amounts:
         if amount:

@@ -1,7 +1,10 @@
 """The HTTP server: its processes, its signals, and a word when it answers."""
 
+import ctypes
 import multiprocessing
+import os
 import signal
+import sys
 import threading
 import time
 import urllib.error
@@ -77,3 +80,14 @@ def _announce(address: str, name: str, ready: str) -> None:
         except (urllib.error.URLError, OSError):
             pause.wait(0.05)
     print(f"{name} answers at {address}  (try it at {address}/schema)\n\n{ready}", flush=True)
+
+
+def leave_the_group() -> None:
+    """Let the server alone end its workers, and let them end with it.
+
+    Ctrl-C goes to the whole process group; a worker that obeyed it by itself would look like a crashed one.
+    """
+    if sys.platform == "linux":
+        os.setpgid(0, 0)
+        # PR_SET_PDEATHSIG: no orphan keeps the port when the server is killed.
+        ctypes.CDLL(None).prctl(1, signal.SIGTERM)

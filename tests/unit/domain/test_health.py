@@ -75,7 +75,7 @@ def test_a_push_adds_conflicts_by_field_and_policy_and_how_far_its_clock_is_ahea
     added = dict(readings(push))
     assert added["heallog_sync_failures", ("native", "PUSH_CONFLICT")] == 1
     assert added["heallog_sync_conflicts", ("native",)] == 2
-    assert added["heallog_retries", ("push",)] == 1
+    assert not any(name == "heallog_retries" for name, _ in added)  # counted as it happens, with all other work
     assert added["heallog_sync_disputes", ("dose", "atomic_group")] == 1
     assert added["heallog_sync_disputes", ("notes", "text")] == 1
     assert added["heallog_sync_clock_skew_seconds", ("30",)] == 1
