@@ -349,6 +349,8 @@ WHERE = {
     "a counter with dust": of_records(["medication"]),
     "a counter out of its normal form": of_records(["medication"]),
     "what follows from others, left as it was": of_records(["observation"]),
+    "a short way past a rule over several fields": of_records(["procedure"]),
+    "a short way past a group": of_records(["medication"]),
 }
 """Where to look for what is rare elsewhere."""
 
