@@ -307,6 +307,25 @@ async def both(tablet: Device, phone: Device) -> tuple[Device, Device]:
     return tablet, phone
 
 
+async def test_two_measured_values_that_one_device_changed_in_turn_are_both_disputed(
+    clinic: Clinic, both: tuple[Device, Device]
+) -> None:
+    """What it says of the second takes nothing of what was held back of the first."""
+    tablet, phone = both
+
+    def of(pulse: int, weight: int) -> dict[str, Any]:
+        return {"pulse": {"value": pulse}, "weight": {"value": weight}}
+
+    vitals = {"kind": "observation", "title": "Vitals", "values": of(72, 80)}
+    await tablet.push({"op": "create", "collection": "records", "id": "v", "patient_id": "ngozi", "fields": vitals})
+    await phone.push(update("records", "v", 1, values=of(90, 90)))
+    for pulse, weight in ((75, 80), (75, 85)):
+        assert statuses(await tablet.push(update("records", "v", 1, values=of(pulse, weight)))) == ["conflict"]
+    (conflict,) = (await clinic.get("/v1/conflicts?state=open"))["items"]
+    held = [(one["field"], one["mine"]["value"]) for one in conflict["fields"]]
+    assert held == [("values.pulse", 75), ("values.weight", 85)]
+
+
 async def test_a_strict_push_with_a_conflict_keeps_nothing_and_names_all(both: tuple[Device, Device]) -> None:
     tablet, phone = both
     await tablet.push(update("records", "metformin", 1, dose=20))

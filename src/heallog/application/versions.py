@@ -148,7 +148,8 @@ class Versions:
         names = differing(before, content or {})
         conflict = await self._open(uow, head)
         if conflict is not None:
-            conflict = conflicts.joined(conflict, head.version, (), contribution.actor.device_id, names)
+            touched = conflicts.touched(conflict, before, content or {})
+            conflict = conflicts.joined(conflict, head.version, (), contribution.actor.device_id, touched)
             conflict = conflicts.followed(conflict, moved, contribution.at)
             moved = replace(moved, conflict_id=conflict.id if conflict.state is State.OPEN else None)
         await self.append(uow, contribution, action, moved, (version,), names, conflict)
@@ -284,9 +285,9 @@ class Versions:
             inputs = (head.version, version.number)
             after, merged = advance(beside, reconciled.content, Change.MERGE, contribution, inputs=inputs, **why.said)
             versions = (version, merged)
-        names = differing(before, mine)
+        said = before, mine
         kept = await self._kept(
-            uow, contribution, step.action, after, versions, names, conflict, started.number, disputes
+            uow, contribution, step.action, after, versions, said, conflict, started.number, disputes
         )
         # What it repeats of an earlier edit may be held back still.
         if not kept.held and _still_held(kept.conflict, actor, step.named(mine)):
@@ -300,14 +301,15 @@ class Versions:
         action: str,
         head: Head,
         versions: tuple[Version, ...],
-        names: tuple[str, ...],
+        said: tuple[Content, Content],
         conflict: Conflict | None,
         base: int,
         disputes: tuple[Dispute, ...],
     ) -> Outcome:
-        """Append what came late, with the conflict that it makes or joins."""
+        """Append what came late, with the conflict that it makes or joins. `said`: what it changed, and into what."""
         if conflict is not None:
-            conflict = conflicts.joined(conflict, base, disputes, contribution.actor.device_id, names)
+            touched = conflicts.touched(conflict, *said)
+            conflict = conflicts.joined(conflict, base, disputes, contribution.actor.device_id, touched)
         elif disputes:
             conflict = conflicts.opened(self._ids(), head, base, disputes, contribution.at)
         if conflict is not None:
@@ -318,7 +320,7 @@ class Versions:
             for dispute in disputes
         )
         outcome = "conflict" if held else "done"
-        await self.append(uow, contribution, action, head, versions, names, conflict, outcome)
+        await self.append(uow, contribution, action, head, versions, differing(*said), conflict, outcome)
         return Outcome(head, conflict, held)
 
     async def _lineage(self, uow: UnitOfWork, actor: Actor, head: Head, base: int) -> tuple[Version, Version]:
@@ -387,8 +389,8 @@ class Versions:
         beside, version = branch(head, 0, content, Change.CREATION, contribution, **why.said)
         assert step.policies is not None
         disputes = conflicts.twins(head.fields(), content, step.policies(content).rules, Origin.of(version))
-        names = tuple(sorted(content))
-        return await self._kept(uow, contribution, "create", beside, (version,), names, conflict, 0, disputes)
+        said: tuple[Content, Content] = {}, content
+        return await self._kept(uow, contribution, "create", beside, (version,), said, conflict, 0, disputes)
 
     async def delete(self, actor: Actor, thing_id: str, seen: Seen, why: Why = NO_REASON) -> Head:
         """Append a version whose content is void. Deleting what is deleted changes nothing.
@@ -423,7 +425,7 @@ class Versions:
             return Outcome(head, conflict, held=True)
         beside, version = branch(head, base, None, Change.DELETION, contribution, **why.said)
         dispute = conflicts.deletion(Origin.of(version))
-        return await self._kept(uow, contribution, "delete", beside, (version,), (), conflict, base, (dispute,))
+        return await self._kept(uow, contribution, "delete", beside, (version,), ({}, {}), conflict, base, (dispute,))
 
     async def restore(self, actor: Actor, thing_id: str, seen: Seen, why: Why = NO_REASON) -> Head:
         """Append the content that the deletion took away."""

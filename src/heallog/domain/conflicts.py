@@ -378,11 +378,11 @@ def opened(conflict_id: str, head: Head, base_version: int, disputes: Sequence[D
 def joined(
     conflict: Conflict, base_version: int, disputes: Sequence[Dispute], device_id: str = "", names: Names[str] = ()
 ) -> Conflict:
-    """The conflict after a device changed the fields `names`, with what is disputed about that.
+    """The conflict after a device changed what is disputed under `names`, with what is disputed about that.
 
     What the device says anew takes the place of what was held back of it before; it may agree with the head now.
     """
-    changed = [one for one in conflict.disputes if one.device_id == device_id and one.field.partition(".")[0] in names]
+    changed = [one for one in conflict.disputes if one.device_id == device_id and one.field in names]
     anew = {key for one in changed for key in _keys(one, whole=False)}
     anew |= {key for one in disputes if one.device_id for key in _keys(one, whole=True)}
     kept = [one for one in conflict.disputes if anew.isdisjoint(_keys(one, whole=True))]
@@ -394,6 +394,12 @@ def joined(
         branches=tuple(sorted({*conflict.branches, *(dispute.branch for dispute in disputes)})),
         disputes=(*kept, *disputes),
     )
+
+
+def touched(conflict: Conflict, before: Content, after: Content) -> frozenset[str]:
+    """What is disputed and differs between two contents. Of measured values each is one by itself."""
+    fields = {dispute.field for dispute in conflict.disputes}
+    return frozenset(name for name in fields if not same(at_path(before, name), at_path(after, name)))
 
 
 def _keys(dispute: Dispute, *, whole: bool) -> set[tuple[str, str]]:

@@ -24,6 +24,7 @@ from heallog.domain.conflicts import (
     joined,
     opened,
     reconcile,
+    touched,
 )
 from heallog.domain.decisions import as_changes, decided
 from heallog.domain.errors import HeldBack, InvalidFields, VersionConflict
@@ -403,10 +404,19 @@ def test_a_device_takes_back_what_it_said_of_a_field_or_of_a_group() -> None:
     )
 
 
-def test_a_device_takes_a_measured_value_back_by_the_name_of_all_values() -> None:
+def test_a_device_takes_a_measured_value_back() -> None:
     head = pressure(130, 80)
     conflict = about(head, *late(pressure(120, 80), head, pressure(125, 80)).disputes)
-    assert joined(conflict, 1, (), "laptop-2", ("values",)).state is State.SUPERSEDED
+    said = touched(conflict, pressure(125, 80), pressure(130, 80))
+    assert joined(conflict, 1, (), "laptop-2", said).state is State.SUPERSEDED
+
+
+def test_a_device_that_says_another_measured_value_keeps_what_it_said_before() -> None:
+    before, head, pulse = pressure(120, 80), pressure(130, 80), {"pulse": {"value": 72}}
+    conflict = about(head, *late(before, head, pressure(125, 80)).disputes)
+    said = touched(conflict, pressure(125, 80), pressure(125, 80, **pulse))
+    assert said == frozenset()
+    assert joined(conflict, 1, (), "laptop-2", said).disputes == conflict.disputes
 
 
 def test_a_devices_newer_creation_takes_the_place_of_its_older_one() -> None:
