@@ -115,7 +115,9 @@ class App:
         names = set(filter(None, row["_changed"].split(",")))
         if self.tokens and table != "conflicts" and row["_status"] != "created" and "base_token" not in names:
             self.nonce += 1
-            columns = {**columns, "base_token": f"{row['version'] or 0}:{self.nonce}"}
+            # What was pushed and not pulled since has its token still.
+            version = (row["base_token"] or str(row["version"] or 0)).split(":")[0]
+            columns = {**columns, "base_token": f"{version}:{self.nonce}"}
         names |= {name for name, value in columns.items() if row[name] != value}
         status = row["_status"] if row["_status"] == "created" else "updated"
         row |= columns | {"_changed": ",".join(sorted(names)), "_status": status}

@@ -171,6 +171,38 @@ async def test_what_a_device_has_seen_it_may_change(both: tuple[App, App]) -> No
     await quiet(tablet, phone)
 
 
+async def test_what_came_with_a_pull_beside_ones_own_value_was_not_seen(both: tuple[App, App]) -> None:
+    """The row says the other's version after a push, and shows one's own dose: nobody here has seen the other's."""
+    tablet, phone = both
+    tablet.edit("records", "metformin", dose=20)
+    phone.edit("records", "metformin", dose=15)
+    await phone.sync()
+    assert await tablet.sync() == {"metformin": "conflict"}
+    tablet.edit("records", "metformin", dose=25)
+    assert await tablet.sync() == {"metformin": "conflict"}
+    await quiet(tablet, phone)
+    assert tablet.row("records", "metformin")["dose"] == 15
+    (conflict,) = tablet.open_conflicts()
+    (dispute,) = json.loads(conflict["fields_json"])
+    assert [dispute[name] for name in ("field", "base", "theirs", "mine")] == ["dose", 10, 15, 25]
+
+
+@pytest.mark.parametrize("lost", [False, True])
+async def test_that_holds_where_a_push_is_lost_and_for_the_parts_of_a_column(
+    tablet: App, phone: App, *, lost: bool
+) -> None:
+    """With base tokens only."""
+    tablet.edit("patients", "ngozi", tags_json='["a"]')
+    phone.edit("patients", "ngozi", tags_json='["b"]')
+    await phone.sync()
+    assert await tablet.sync() == {"ngozi": "merged"}
+    tablet.edit("patients", "ngozi", tags_json='["a","c"]')
+    if lost:
+        await tablet.pull()
+    await quiet(tablet, phone)
+    assert json.loads(phone.row("patients", "ngozi")["tags_json"]) == ["a", "b", "c"]
+
+
 async def test_a_thing_that_a_device_made_and_another_changed(both: tuple[App, App]) -> None:
     """The device has not pulled what it pushed itself, when it edits it again."""
     tablet, phone = both

@@ -57,7 +57,7 @@ class Client:
         self.rows = self.rows or {name: {} for name in self.columns}
         self._nonces = iter(self.nonces)
 
-    # -- what an app does ---------------------------------------------------------------------------------------------
+    # -- what an app does -----------------------------------------------------------------------------------------
 
     def create(self, table: str, id: str, values: Mapping[str, Any]) -> None:
         row = self._raw(table, {"id": id, "_status": "created", "_changed": ""})
@@ -70,7 +70,8 @@ class Client:
         if row["_status"] == "deleted":
             raise Refused("a deleted record is not changed")
         if token and row["_status"] != "created" and "base_token" not in row["_changed"].split(","):
-            values = {"base_token": f"{row['version'] or 0}:{next(self._nonces)}", **values}
+            base = row["base_token"].split(":")[0] if row["base_token"] else row["version"] or 0
+            values = {"base_token": f"{base}:{next(self._nonces)}", **values}
         for name, value in values.items():
             fitting = sanitised(value, self.columns[table][name])
             if not equal(row[name], fitting):
@@ -107,7 +108,7 @@ class Client:
         """`hasUnsyncedChanges()`"""
         return any(row["_status"] != "synced" for rows in self.rows.values() for row in rows.values())
 
-    # -- synchronize() ------------------------------------------------------------------------------------------------
+    # -- synchronize() --------------------------------------------------------------------------------------------
 
     async def synchronize(
         self,

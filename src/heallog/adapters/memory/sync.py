@@ -69,7 +69,17 @@ class SyncRepository:
                     max((number for number, seq in trunk if seq <= most), default=None) for most in (lo, hi)
                 )
                 own = versions[0].number == 1 and versions[0].device_id == device_id
-                found[collection, thing_id] = Standing(before, after, own)
+                since = min(
+                    (
+                        version.parent
+                        for version in versions
+                        if version.parent
+                        and version.device_id == device_id
+                        and self._tables.contributions.get((practice_id, version.contribution_id), 0) > lo
+                    ),
+                    default=None,
+                )
+                found[collection, thing_id] = Standing(before, after, own, since)
         return found
 
     async def pushed(self, practice_id: str, device_id: str, push_id: str) -> Pushed | None:

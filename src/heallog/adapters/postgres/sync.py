@@ -168,12 +168,15 @@ def _standing() -> Statement:
         trunk = versions.c.branch.is_(False) & (seq <= bindparam(name, type_=BigInteger))
         return func.max(versions.c.number).filter(trunk).label(name)
 
-    first = (versions.c.number == literal(1, Integer)) & (versions.c.device_id == bindparam("device", type_=ID))
+    mine = versions.c.device_id == bindparam("device", type_=ID)
+    first = (versions.c.number == literal(1, Integer)) & mine
+    unseen = mine & (seq > bindparam("lo", type_=BigInteger)) & (versions.c.parent > literal(0, Integer))
+    since = func.min(versions.c.parent).filter(unseen).label("since")
     practice = bindparam("practice", type_=ID)
     numbered = and_(contributions.c.practice_id == practice, contributions.c.id == versions.c.contribution_id)
     # Lateral: one thing after the other by its key, whatever the planner believes of how many there are.
     stood = (
-        select(latest("lo"), latest("hi"), func.bool_or(first).label("own"))
+        select(latest("lo"), latest("hi"), func.bool_or(first).label("own"), since)
         .select_from(versions.outerjoin(contributions, numbered))
         .where(
             versions.c.practice_id == practice,
@@ -218,7 +221,8 @@ class SyncRepository:
             hi=hi,
         )
         return {
-            (Collection(row["collections"]), row["things"]): Standing(row["lo"], row["hi"], row["own"]) for row in rows
+            (Collection(collection), thing_id): Standing(before, after, own, since)
+            for collection, thing_id, before, after, own, since in rows
         }
 
     async def pushed(self, practice_id: str, device_id: str, push_id: str) -> Pushed | None:

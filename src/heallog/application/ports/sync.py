@@ -37,12 +37,14 @@ class Page:
 class Standing:
     """Where a thing stood when a device began and ended a pull: the head's version, or None where there was none.
 
-    `own`: the device itself made it.
+    `own`: the device itself made it. `since`: the oldest version that the device changed after its pull began; what
+    became of that it had not pulled then.
     """
 
     before: int | None
     after: int | None
     own: bool
+    since: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -367,7 +367,7 @@ def _operations(index: int, sent: Sent, standing: Mapping[tuple[Collection, str]
         )
     known = standing.get((collection, sent.id))
     if sent.place == "deleted":
-        return () if known is None else (_operation(index, sent, "delete", _base(known)),)
+        return () if known is None else (_operation(index, sent, "delete", _base(known, None)),)
     raw = sent.raw
     if not isinstance(raw.get("_changed"), str):
         missing = FieldError("_changed", "required", "is required: the columns that the client changed")
@@ -383,9 +383,7 @@ def _operations(index: int, sent: Sent, standing: Mapping[tuple[Collection, str]
         pulled = raw.get("version") is not None
         filled = frozenset() if pulled else frozenset(name for name, value in _fresh(raw).items() if value is not None)
         changed |= filled - {"patient_id"}
-    # A version that came after the device's last pull it has not seen: one that did have this number was lost since.
-    said = watermelon.base(raw)
-    base = _base(known) if said is None else min(said, known.after or 1)
+    base = _base(known, watermelon.base(raw))
     edit = watermelon.edit(sent.table, raw, changed)
     made = [_operation(index, sent, "update", base, edit)] if edit.fields or edit.wrong else []
     if DELETED_AT in changed and raw.get(DELETED_AT) is not None:
@@ -398,12 +396,17 @@ def _fresh(raw: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in raw.items() if (name, value) != ("status", records.DRAFT)}
 
 
-def _base(standing: Standing) -> int:
-    """The version that a client without a token had before its last pull: it may have begun its edit then.
+def _base(standing: Standing, named: int | None) -> int:
+    """The version that an edit started from: the one that it names, or else what the device had before its last pull.
 
-    What it did not have then it can only have changed as it came with that pull, unless it made it itself.
+    What the device did not have then it can only have changed as it came with that pull, unless it made it itself. And
+    while it has not pulled what became of its last push, its row shows its own values beside a version that came with
+    the pull before the push: it has seen no more than when it made that push. Nor has it seen a version that came after
+    its last pull: one that did have this number was lost since, in a restore.
     """
-    return standing.before or (1 if standing.own else standing.after) or 1
+    seen = standing.before or (1 if standing.own else standing.after) or 1
+    base = seen if not named else min(named, standing.after or 1)
+    return base if standing.since is None else min(base, standing.since)
 
 
 def _operation(
