@@ -24,8 +24,9 @@ tests/clients/node_modules/.done: tests/clients/package-lock.json
 	cd tests/clients && npm ci --no-audit --no-fund --prefer-offline
 	@touch $@
 
-soak: $(VENV)/.dev ## The laws of merging with 20,000 examples each, 16 writers for a minute, and pulls of 500,000 rows
+soak: $(VENV)/.dev ## The laws of merging with 20,000 examples each, 1,000 seeds of sync, 16 writers for a minute, large pulls
 	HEALLOG_HYPOTHESIS=soak $(BIN)/pytest -n 2 tests/unit/domain
+	HEALLOG_SIMULATION_SEEDS=1000 $(BIN)/pytest -n 2 --dist loadfile tests/simulation
 	HEALLOG_SOAK_SECONDS=60 $(BIN)/pytest tests/scenarios -k "16_writers or 50_000 or 500_000"
 
 lint: $(VENV)/.dev ## Style, types and import contracts

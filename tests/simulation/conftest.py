@@ -1,7 +1,8 @@
 """The house that the stories are told in, and a practice beside it that must never be seen."""
 
 import os
-from collections.abc import AsyncIterator
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,17 @@ def seeds(part: int, parts: int) -> list[int]:
     """Of all seeds every `parts`th."""
     chosen = [int(seed) for seed in SEEDS.split(",")] if SEEDS else list(range(COUNT))
     return [seed for seed in chosen if seed % parts == part]
+
+
+happened: Counter[str] = Counter()
+"""What the stories of this run had in them; `HEALLOG_SIMULATION_COUNTS` names a file for it."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def counts() -> Iterator[None]:
+    yield
+    if path := os.environ.get("HEALLOG_SIMULATION_COUNTS"):
+        Path(path).write_text("".join(f"{times:8} {what}\n" for what, times in sorted(happened.items())))
 
 
 @pytest.fixture(scope="session")

@@ -120,7 +120,7 @@ class Device:
     def entered(self, thing: Thing, fields: Mapping[str, Any], tokens: Mapping[str, Any]) -> None:
         """Write down what was entered, and what they had seen before they did."""
         for path, value in paths(fields):
-            if path in tokens or path.partition(".")[0] not in ("values", "kind"):
+            if path != "kind":
                 knew = set(self.seen[thing, path]) or {"null"}
                 entry = Entry(len(self.diary.entries), self.name, thing, path, value, tokens.get(path, value), knew)
                 entry.late = self.out

@@ -9,8 +9,9 @@ from datetime import timedelta
 from typing import Any
 
 from heallog.domain.access import Role
+from heallog.domain.versions import Change
 
-from .devices import Device, Diary, Fields, Native, Thing, Watermelon
+from .devices import Device, Diary, Fields, Native, Thing, Watermelon, text
 from .house import House, Network, Practice, Wrong
 from .truth import Truth
 
@@ -55,6 +56,8 @@ class Desk(Device):
         )
         for entry in carried:
             entry.acknowledged = kept
+            if kept:
+                self.seen[thing, entry.path].add(text(entry.value))
         return str(answer.status_code)
 
 
@@ -90,6 +93,7 @@ class Story:
                 await self._step()
             await self._quiet()
             problems = await self._check()
+            self.happened["seeds"] += 1
         except Wrong as wrong:
             raise self.wrong([str(wrong)]) from None
         finally:
@@ -180,6 +184,7 @@ class Story:
         thing = collection, self._id()
         if thing in device.things() or (isinstance(device, Watermelon) and thing[1] in device.client.rows[collection]):
             return thing[1]
+        tokens: Fields = {}
         if collection == "patients":
             fields: Fields = {"family_name": self._value()}
         elif self.chance.random() < 0.75:
@@ -187,19 +192,17 @@ class Story:
                 "kind": "medication",
                 "title": self._value(),
                 "dose": self.diary.number() + 0.5,
-                "dose_unit": "mg",
+                "dose_unit": self._value(),
             }
         else:
-            pulse = {"value": self.diary.number(), "unit": "/min"}
+            pulse = {"value": self.diary.number(), "unit": self._value()}
             fields = {"kind": "observation", "title": self._value(), "values": {"pulse": pulse}}
-        self._enter(device, thing, fields)
+            tokens["values.pulse"] = pulse["unit"]
+        device.entered(thing, fields, tokens)
         device.create(thing, patient_id, fields)  # type: ignore[attr-defined]
         device.look()
         self.tell(f"{device.name} creates {thing}: {fields}")
         return thing[1]
-
-    def _enter(self, device: Device, thing: Thing, fields: Fields, tokens: Fields | None = None) -> None:
-        device.entered(thing, fields, tokens or {})
 
     def _make(self) -> None:
         device = self._any()
@@ -223,7 +226,7 @@ class Story:
         match name:
             case "dose":
                 # Now and then one that can never be.
-                wrong = self.chance.random() < 0.05
+                wrong = self.chance.random() < 0.1
                 dose = self.diary.number() + 0.5
                 return {name: -dose if wrong else dose}, {}
             case "values":
@@ -259,7 +262,7 @@ class Story:
         if "values" in fields:
             before = now.get("values") or {}
             entered["values"] = {name: value for name, value in fields["values"].items() if before.get(name) != value}
-        self._enter(device, thing, entered, tokens)
+        device.entered(thing, entered, tokens)
         device.edit(thing, fields)  # type: ignore[attr-defined]
         device.look()
         self.tell(f"{device.name} edits {thing}: {fields}, was { ({name: now.get(name) for name in fields}) }")
@@ -311,7 +314,8 @@ class Story:
                 choices[one["field"]] = {"value": value}
             else:
                 choices[one["field"]] = {"take": "theirs"}
-        self.diary.acts[device.name, thing] += 1
+        # A deletion whose answer was lost is sent once more beside the decision about it, and asked about once more.
+        self.diary.acts[device.name, thing] += 2 if "deleted" in choices else 1
         done = device.resolve(conflict, {"choices": choices, "reason": "asked the pharmacy"})  # type: ignore[attr-defined]
         how = await done if done is not None else "offline"
         self.happened["resolve"] += 1
@@ -320,7 +324,7 @@ class Story:
     # -- syncing --------------------------------------------------------------------------------------------------
 
     def _weather(self, device: Device) -> None:
-        device.trouble = self.chance.choice((0, 0, 0.2, 0.5))
+        device.trouble = self.chance.choice((0, 0.2, 0.4, 0.6))
 
     async def _sync(self) -> None:
         device = self._any()
@@ -404,7 +408,7 @@ class Story:
                 entered["values"] = {
                     name: value for name, value in fields["values"].items() if before.get(name) != value
                 }
-            self._enter(desk, thing, entered, tokens)
+            desk.entered(thing, entered, tokens)
             how = await desk.change(thing, fields)
             self.tell(f"the desk changes {thing} from {version}: {fields}: {how}")
         elif thing[0] == "records":
@@ -412,7 +416,7 @@ class Story:
             body: Fields = {"base_version": version}
             if what == "amend":
                 fields = {"title": self._value()}
-                self._enter(desk, thing, fields)
+                desk.entered(thing, fields, {})
                 body |= {"changes": fields, "reason": "was wrong"}
             answer = await desk.ask("POST", f"/v1/records/{thing[1]}/{what}", body)
             self.happened[what] += 1
@@ -484,4 +488,9 @@ class Story:
 
     async def _check(self) -> list[str]:
         truth = await Truth.of(self.practice)
+        self.happened["conflicts"] += len(truth.conflicts)
+        self.happened["quarantined"] += len(truth.quarantine)
+        self.happened["versions"] += sum(map(len, truth.versions.values()))
+        self.happened["merges"] += sum(one.change is Change.MERGE for those in truth.versions.values() for one in those)
+        self.happened["excused by ADR 19"] += sum(one.excused for one in self.diary.entries)
         return truth.check(self.devices, self.diary.entries, self.diary.acts)

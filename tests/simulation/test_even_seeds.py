@@ -2,11 +2,13 @@
 
 import pytest
 
-from .conftest import seeds
+from .conftest import happened, seeds
 from .house import House
 from .story import Story
 
 
 @pytest.mark.parametrize("seed", seeds(0, 2))
 async def test_everything_converges(seed: int, house: House, canary: bytes) -> None:
-    await Story(seed, house, canary).run()
+    story = Story(seed, house, canary)
+    await story.run()
+    happened.update(story.happened)

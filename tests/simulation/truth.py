@@ -262,7 +262,8 @@ class Truth:
         for entry in entries:
             if entry.device == device.name and not entry.lost:
                 last[entry.thing, entry.path] = entry
-                if entry.late and everywhere.holds(entry) and isinstance(entry.token, (str, int, float)):
+                anew = isinstance(entry.token, (str, int, float)) and text(entry.value) not in entry.knew
+                if entry.late and anew and everywhere.holds(entry):
                     self.problems.append(f"entered after they had left: {entry}")
         shown = device.things()
         for (thing, path), entry in last.items():
