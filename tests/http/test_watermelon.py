@@ -203,6 +203,19 @@ async def test_that_holds_where_a_push_is_lost_and_for_the_parts_of_a_column(
     assert json.loads(phone.row("patients", "ngozi")["tags_json"]) == ["a", "b", "c"]
 
 
+async def test_what_a_device_made_and_never_pulled_keeps_its_base_where_a_push_is_lost(
+    clinic: Clinic, tablet: App, phone: App
+) -> None:
+    tablet.create("records", "ramipril", patient_id="ngozi", kind="medication", title="Ramipril", dose=5)
+    await tablet.sync()
+    await clinic.changed("/v1/records/ramipril", 1, dose=10)
+    tablet.edit("records", "ramipril", dose=2.5)
+    await tablet.pull()  # and the push is lost
+    assert await tablet.sync() == {"ramipril": "conflict"}
+    await quiet(tablet, phone)
+    assert phone.row("records", "ramipril")["dose"] == 10
+
+
 async def test_a_thing_that_a_device_made_and_another_changed(both: tuple[App, App]) -> None:
     """The device has not pulled what it pushed itself, when it edits it again."""
     tablet, phone = both

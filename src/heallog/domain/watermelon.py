@@ -162,7 +162,7 @@ def schema() -> dict[str, Any]:
     return {"version": VERSION, "tables": [table.schema() for table in TABLES.values()]}
 
 
-_TOKEN: Final = re.compile(r"([1-9][0-9]{0,9}):[^\n]{1,100}")
+_TOKEN: Final = re.compile(r"(0|[1-9][0-9]{0,9}):[^\n]{1,100}")
 
 
 # -- rows ---------------------------------------------------------------------------------------------------------
@@ -252,7 +252,8 @@ def _read(name: str, text: Any, wrong: Errors) -> Any:
 def base(raw: Mapping[str, Any]) -> int | None:
     """The version that an edit started from, where the client says so: `<version>:<nonce>` in a column that it changed.
 
-    The nonce makes each token another one, so that it always counts as a change, and no pull overwrites it.
+    The nonce makes each token another one, so that it always counts as a change, and no pull overwrites it. 0 is of
+    what was made there, and had not been pulled when it was edited.
     """
     token = raw.get(BASE_TOKEN)
     if BASE_TOKEN not in changed(raw) or not isinstance(token, str):

@@ -196,7 +196,7 @@ def test_a_token_names_the_version() -> None:
         "7",
         "7:",
         ":x",
-        "0:x",
+        "00:x",
         "-1:x",
         "07:x",
         "7.5:x",

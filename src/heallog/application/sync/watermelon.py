@@ -405,7 +405,7 @@ def _base(standing: Standing, named: int | None) -> int:
     its last pull: one that did have this number was lost since, in a restore.
     """
     seen = standing.before or (1 if standing.own else standing.after) or 1
-    base = seen if not named else min(named, standing.after or 1)
+    base = seen if named is None else min(named or 1, standing.after or 1)
     return base if standing.since is None else min(base, standing.since)
 
 
