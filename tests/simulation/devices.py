@@ -122,6 +122,7 @@ class Device:
         for path, value in paths(fields):
             if path != "kind":
                 knew = set(self.seen[thing, path]) or {"null"}
+                self.seen[thing, path] |= knew
                 entry = Entry(len(self.diary.entries), self.name, thing, path, value, tokens.get(path, value), knew)
                 entry.late = self.out
                 self.diary.entries.append(entry)

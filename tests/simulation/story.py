@@ -314,8 +314,7 @@ class Story:
                 choices[one["field"]] = {"value": value}
             else:
                 choices[one["field"]] = {"take": "theirs"}
-        # A deletion whose answer was lost is sent once more beside the decision about it, and asked about once more.
-        self.diary.acts[device.name, thing] += 2 if "deleted" in choices else 1
+        self.diary.acts[device.name, thing] += 1
         done = device.resolve(conflict, {"choices": choices, "reason": "asked the pharmacy"})  # type: ignore[attr-defined]
         how = await done if done is not None else "offline"
         self.happened["resolve"] += 1
@@ -448,7 +447,7 @@ class Story:
         """Someone leaves the practice. What they did before they left has arrived by then, or not."""
         person = self.chance.choice([one.person for one in self.devices])
         mine = [one for one in self.devices if one.person == person]
-        if person.role is Role.OWNER or any(one.name in self.syncing for one in mine):
+        if person.role is Role.OWNER or any(one.out or one.name in self.syncing for one in mine):
             return
         await self._arrive()
         answer = await self.desk.ask("DELETE", f"/v1/practice/members/{person.id}")

@@ -107,16 +107,16 @@ def _whole_rows_are_edits(_: House) -> Iterator[None]:
 
 
 FAULTS: dict[Fault, int] = {
-    _numbers_before_the_commit: 0,
+    _numbers_before_the_commit: 19,
     _merges_are_not_told: 0,
-    _deletions_are_not_told: 0,
-    _what_was_pushed_does_not_come_again: 0,
-    _disputes_are_dropped: 0,
-    _answers_are_not_kept: 0,
-    _the_base_is_the_fresh_timestamp: 0,
-    _a_pushed_row_counts_as_seen: 0,
-    _another_value_takes_a_dispute_away: 0,
-    _whole_rows_are_edits: 0,
+    _deletions_are_not_told: 2,
+    _what_was_pushed_does_not_come_again: 6,
+    _disputes_are_dropped: 4,
+    _answers_are_not_kept: 7,
+    _the_base_is_the_fresh_timestamp: 13,
+    _a_pushed_row_counts_as_seen: 19,
+    _another_value_takes_a_dispute_away: 4,
+    _whole_rows_are_edits: 7,
 }
 """With the first seed that is tried."""
 
@@ -139,5 +139,6 @@ async def test_a_planted_fault_is_found(fault: Fault, house: House, canary: byte
             return
         for seed in range(FAULTS[fault], FAULTS[fault] + 50):
             if await _finds(seed, house, canary):
+                print(f"{fault.__name__} is found by seed {seed}")
                 return
     pytest.fail("fifty stories did not find it")

@@ -18,7 +18,7 @@ from heallog.domain.policies import Policy, Rules
 from heallog.domain.pushes import Quarantined
 from heallog.domain.records import mergeable
 from heallog.domain.sync import Item, of_conflict, of_head
-from heallog.domain.versions import Collection, Head, Version
+from heallog.domain.versions import Change, Collection, Head, Version
 from heallog.domain.watermelon import row_of
 
 from .devices import Device, Entry, Native, Thing, Watermelon, paths, text
@@ -210,7 +210,9 @@ class Truth:
         done: dict[tuple[str, Thing], set[str]] = defaultdict(set)
         for thing, versions in self.versions.items():
             for version in versions:
-                done[version.device_id, thing].add(version.contribution_id)
+                # A deletion that was held back, decided about, and then comes again is asked about again.
+                if not (version.branch and version.change is Change.DELETION):
+                    done[version.device_id, thing].add(version.contribution_id)
         for key, contributions in done.items():
             if len(contributions) > acts[key]:
                 self.problems.append(
