@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
+from heallog.application.ports.sync import Standing
 from heallog.domain.errors import AlreadyExists
 from heallog.domain.pushes import Pushed, Quarantined
 from heallog.domain.sync import Place, Stream
+from heallog.domain.versions import Collection
 
 from .clinic import MONDAY, Backend, Clinic
 
@@ -191,3 +193,28 @@ async def test_what_is_quarantined_is_listed_newest_first_until_someone_closed_i
         assert await uow.sync.quarantined(clinic.id, None, 10) == [items[1], items[0]]
         assert await uow.sync.quarantined(clinic.id, None, 1) == [items[1]]
         assert await uow.sync.quarantined(clinic.id, "q-2", 10) == [items[0]]
+
+
+# -- where things stood -------------------------------------------------------------------------------------------
+
+
+async def test_where_a_thing_stood_and_what_its_device_has_not_pulled(backend: Backend, clinic: Clinic) -> None:
+    alice = await clinic.admit("alice")
+    made = (await fed(clinic)).head
+    await clinic.change(await clinic.change(alice, phone="0199"), phone="0200")
+    changed = (await fed(clinic)).head
+    key = Collection.PATIENTS, "alice"
+    asked = [key, (Collection.PATIENTS, "nobody")]
+    async with backend.uow() as uow:
+        stood = {
+            "before it was made": await uow.sync.standing(clinic.id, "tablet-1", asked, 0, made),
+            "before it was changed": await uow.sync.standing(clinic.id, "tablet-1", asked, made, changed),
+            "now": await uow.sync.standing(clinic.id, "tablet-1", asked, changed, changed),
+            "elsewhere": await uow.sync.standing(clinic.id, "phone-2", asked, made, changed),
+        }
+    assert stood == {
+        "before it was made": {key: Standing(None, 1, own=True, since=1)},
+        "before it was changed": {key: Standing(1, 3, own=True, since=1)},
+        "now": {key: Standing(3, 3, own=True, since=None)},
+        "elsewhere": {key: Standing(1, 3, own=False, since=None)},
+    }

@@ -186,6 +186,7 @@ def test_a_row_that_names_no_changes_has_none(names: Any) -> None:
 
 def test_a_token_names_the_version() -> None:
     assert base({"_changed": "dose,base_token", "base_token": "7:k2m"}) == 7
+    assert base({"_changed": "dose,base_token", "base_token": "0:k2m"}) == 0
 
 
 @pytest.mark.parametrize(
