@@ -490,6 +490,6 @@ class Story:
         self.happened["conflicts"] += len(truth.conflicts)
         self.happened["quarantined"] += len(truth.quarantine)
         self.happened["versions"] += sum(map(len, truth.versions.values()))
-        self.happened["merges"] += sum(one.change is Change.MERGE for those in truth.versions.values() for one in those)
+        self.happened["merges"] += sum(one.change == Change.MERGE for those in truth.versions.values() for one in those)
         self.happened["excused by ADR 19"] += sum(one.excused for one in self.diary.entries)
         return truth.check(self.devices, self.diary.entries, self.diary.acts)

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -105,7 +105,7 @@ class Truth:
             elif isinstance(device, Native):
                 self._holds_changes(device)
         self._kept(entries)
-        self._once(acts)
+        self._once(acts, {one.name for one in devices if isinstance(one, Watermelon) and not one.tokens})
         self._never_overwritten(entries)
         for device in devices:
             if device.out:
@@ -206,12 +206,14 @@ class Truth:
 
     # -- nothing is done twice ------------------------------------------------------------------------------------
 
-    def _once(self, acts: Counter[tuple[str, Thing]]) -> None:
+    def _once(self, acts: Counter[tuple[str, Thing]], plain: Set[str]) -> None:
         done: dict[tuple[str, Thing], set[str]] = defaultdict(set)
         for thing, versions in self.versions.items():
             for version in versions:
-                # A deletion that was held back, decided about, and then comes again is asked about again.
-                if not (version.branch and version.change is Change.DELETION):
+                # A deletion that was held back, decided about, and then comes again is asked about again. One that
+                # comes without a base, because its push was lost, is of what is there by then (ADR 19).
+                again = version.branch or version.device_id in plain
+                if not (again and version.change == Change.DELETION):
                     done[version.device_id, thing].add(version.contribution_id)
         for key, contributions in done.items():
             if len(contributions) > acts[key]:
