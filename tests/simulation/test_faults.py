@@ -114,7 +114,7 @@ FAULTS: dict[Fault, int] = {
     _disputes_are_dropped: 4,
     _answers_are_not_kept: 7,
     _the_base_is_the_fresh_timestamp: 13,
-    _a_pushed_row_counts_as_seen: 40,
+    _a_pushed_row_counts_as_seen: 48,
     _another_value_takes_a_dispute_away: 4,
     _whole_rows_are_edits: 7,
 }
