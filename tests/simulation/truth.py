@@ -167,13 +167,14 @@ class Truth:
             everywhere.join(heap)
         last: dict[tuple[str, Thing, str], Entry] = {}
         for entry in entries:
-            if entry.acknowledged and entry.value is not None:
-                if not everywhere.holds(entry):
+            if entry.acknowledged:
+                if entry.value is not None and not everywhere.holds(entry):
                     self.problems.append(f"nowhere: {entry}")
                 last[entry.device, entry.thing, entry.path] = entry
         for entry in last.values():
-            where = live[entry.thing], disputed[entry.thing], quarantine
-            if self._decided(entry.thing, entry.path) and not any(heap.holds(entry) for heap in where):
+            if entry.value is None or not self._decided(entry.thing, entry.path):
+                continue
+            if not any(heap.holds(entry) for heap in (live[entry.thing], disputed[entry.thing], quarantine)):
                 self.problems.append(f"on a branch that nobody is shown: {entry}")
 
     def _live(self) -> dict[Thing, Heap]:
