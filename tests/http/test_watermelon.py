@@ -477,6 +477,14 @@ async def test_a_conflict_is_resolved_offline(clinic: Clinic, tablet: App, phone
     )
 
 
+async def test_a_resolution_sent_twice_at_once_is_taken_once_and_not_set_aside(tablet: App, phone: App) -> None:
+    conflict = await disputed(tablet, phone)
+    tablet.resolve(conflict, dose={"take": "mine"})
+    answers = await asyncio.gather(*(tablet.push() for _ in range(4)))
+    assert {answer.json()["results"][0]["status"] for answer in answers} == {"updated"}
+    await quiet(tablet, phone)
+
+
 async def test_a_resolution_sent_twice_has_one_effect(tablet: App, phone: App) -> None:
     conflict = await disputed(tablet, phone)
     tablet.resolve(conflict, dose={"take": "mine"})

@@ -18,7 +18,7 @@ from heallog.application.versions import Why
 from heallog.domain import records, watermelon
 from heallog.domain.access import Actor, Permission, authorise
 from heallog.domain.audit import noted
-from heallog.domain.errors import DomainError, FieldError, InvalidFields, ResyncRequired, Unavailable
+from heallog.domain.errors import DomainError, FieldError, InvalidFields, ResyncRequired, Unavailable, VersionConflict
 from heallog.domain.fields import ID, Errors, as_came, canonical, decode, printable, same
 from heallog.domain.health import Tally
 from heallog.domain.pushes import MERGE, Contribution, Operation, Push, Quarantined, Status, pushed
@@ -242,14 +242,25 @@ class Watermelon:
         if said is None:
             return None
         head_version, choices, reason = watermelon.resolution(said)
-        known = await self._conflict_reads.get(actor.practice_id, sent.id)
+        # The answer to the very same was lost, or it came twice at once.
+        done = await self._done(actor, sent.id, choices, reason)
+        if done is not None:
+            return done
+        try:
+            _, head = await self._conflicts.resolve(actor, sent.id, head_version, choices, Why(reason))
+        except VersionConflict:
+            done = await self._done(actor, sent.id, choices, reason)
+            if done is None:
+                raise
+            return done
+        return head.version
+
+    async def _done(self, actor: Actor, conflict_id: str, choices: Mapping[str, Any], reason: str) -> int | None:
+        """The version that this very decision made, where it was taken already."""
+        known = await self._conflict_reads.get(actor.practice_id, conflict_id)
         done = known.resolution if known is not None else None
         said = [actor.account_id, reason, dict(choices)]
-        if done is not None and same([done.account_id, done.reason, dict(done.choices)], said):
-            # The answer to the very same was lost.
-            return done.version
-        _, head = await self._conflicts.resolve(actor, sent.id, head_version, choices, Why(reason))
-        return head.version
+        return done.version if done and same([done.account_id, done.reason, dict(done.choices)], said) else None
 
     @retried("sync.push")
     async def _again(self, actor: Actor, conflict_id: str) -> None:
