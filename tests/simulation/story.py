@@ -54,6 +54,10 @@ class Desk(Device):
         kept = answer.status_code == 200 or (
             answer.status_code == 409 and "conflict" in answer.json()["error"]["context"]
         )
+        if kept:
+            # They go on from what they wrote, and have not looked again.
+            version, now = self.known[thing]
+            self.known[thing] = version, {**now, **fields}
         for entry in carried:
             entry.acknowledged = kept
             if kept:

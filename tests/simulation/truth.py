@@ -77,6 +77,7 @@ class Truth:
     conflicts: Sequence[Conflict] = ()
     quarantine: Sequence[Quarantined] = ()
     problems: list[str] = field(default_factory=list)
+    _entries: Sequence[Entry] = ()
 
     @classmethod
     async def of(cls, practice: Practice) -> "Truth":
@@ -104,6 +105,7 @@ class Truth:
                 self._holds_rows(device)
             elif isinstance(device, Native):
                 self._holds_changes(device)
+        self._entries = entries
         self._kept(entries)
         self._once(acts, {one.name for one in devices if isinstance(one, Watermelon) and not one.tokens})
         self._never_overwritten(entries)
@@ -247,13 +249,21 @@ class Truth:
             if one == other or path in ("status", "signed_by", "signed_at") or not self._decided(thing, path):
                 continue
             by = said[after.device_id, thing, path, other]
+            if any(entry.excused for entry in self._whole(after.device_id, thing, path)):
+                continue
             if not by:
                 self.problems.append(f"{thing} {path}: nobody on {after.device_id} entered {other} ({after.number})")
-            elif not any(one in entry.knew or entry.excused for entry in by):
+            elif not any(one in entry.knew for entry in by):
                 self.problems.append(
                     f"{thing} {path}: {one} ({before.number}) became {other} ({after.number}) on {after.device_id},"
                     f" where nobody had seen it"
                 )
+
+    def _whole(self, device: str, thing: Thing, path: str) -> Iterator[Entry]:
+        """What a device said in the column of a field: measured values are pushed together."""
+        name = path.partition(".")[0]
+        known = (one for one in self._entries if one.device == device and one.thing == thing)
+        return (one for one in known if one.path.partition(".")[0] == name)
 
     # -- who has left changes nothing -----------------------------------------------------------------------------
 
