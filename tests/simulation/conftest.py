@@ -43,6 +43,7 @@ async def house(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> 
         database_connections=8,
         seal_every=3600,
         rate_limits=False,
+        min_sync_batch_size=1,
         _env_file=None,
     )
     async with opened_house(settings) as opened:

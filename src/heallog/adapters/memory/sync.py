@@ -75,7 +75,7 @@ class SyncRepository:
                         for version in versions
                         if version.parent
                         and version.device_id == device_id
-                        and self._tables.contributions.get((practice_id, version.contribution_id), 0) > lo
+                        and (self._tables.contributions.get((practice_id, version.contribution_id)) or 0) > lo
                     ),
                     default=None,
                 )
