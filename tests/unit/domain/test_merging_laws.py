@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
 
-from heallog.domain import merging
+from heallog.domain import merging, records
 from heallog.domain.fields import canonical, same
 from heallog.domain.merging import Clash, Conflicted, Merged, flat, rule_of, three_way_merge
 from heallog.domain.narrative import Weave, Woven
@@ -349,7 +350,20 @@ WHERE = {
     "a counter with dust": of_records(["medication"]),
     "a counter out of its normal form": of_records(["medication"]),
     "what follows from others, left as it was": of_records(["observation"]),
-    "a short way past a rule over several fields": of_records(["procedure"]),
+    "a short way past a rule over several fields": st.just(
+        Edits(
+            records.mergeable("procedure"),
+            {"kind": "procedure", "title": "Suture", "status": "draft", "occurred_at": "2026-03-01"},
+            {"kind": "procedure", "title": "Suture", "status": "draft", "occurred_at": "2026-03-04"},
+            {
+                "kind": "procedure",
+                "title": "Suture",
+                "status": "draft",
+                "occurred_at": "2026-03-01",
+                "ended_at": "2026-03-02",
+            },
+        )
+    ),
     "a short way past a group": of_records(["medication"]),
 }
 """Where to look for what is rare elsewhere."""
