@@ -12,7 +12,7 @@ from typing import Any
 from heallog.domain.errors import FieldError, InvalidFields
 from heallog.domain.fields import Errors, Fields, canonical, check_fields, same
 from heallog.domain.narrative import Woven, weave
-from heallog.domain.policies import MANUAL, Policy, Rule, Rules
+from heallog.domain.policies import MANUAL, Policy, Rule, Rules, declared
 
 # -- what a type of content says about itself ---------------------------------------------------------------------
 
@@ -36,11 +36,24 @@ class Broken:
 
 @dataclass(frozen=True, slots=True)
 class Mergeable:
-    """One type of content: the policies of its fields, what follows from others, and every rule that one breaks."""
+    """One type of content: the policies of its fields, what follows from others, and every rule that one breaks.
+
+    `derived` are the fields that follow from others.
+    """
 
     rules: Rules
     derive: Callable[[Mapping[str, Any]], dict[str, Any]]
     broken: Callable[[Mapping[str, Any]], Sequence[Broken]]
+    derived: tuple[str, ...]
+
+    @classmethod
+    def of(
+        cls, fields: Fields, derive: Callable[[Mapping[str, Any]], dict[str, Any]], invariants: Sequence[Invariant]
+    ) -> "Mergeable":
+        """The type with these fields. Raises `NoPolicy` where one does not say how it is merged."""
+        rules = declared(fields)
+        follow = tuple(name for name, rule in rules.items() if rule.policy is Policy.DERIVED)
+        return cls(rules, derive, breaks(fields, invariants), follow)
 
 
 def whole(content: dict[str, Any], invariants: Iterable[Invariant], errors: Errors) -> dict[str, Any]:
@@ -152,37 +165,40 @@ def passed_by(base: Content, theirs: Content, mine: Content, policies: Mergeable
     """
     rules = policies.rules
     one, two, three = (_entered(side, rules) for side in (base, theirs, mine))
-    changed = _units_changed(one, two, rules)
-    by_me = _units_changed(one, three, rules)
-    if changed is None or by_me is None or not changed.keys().isdisjoint(by_me):
+    touched: set[str] = set()
+    by_me: dict[str, set[str]] = {}
+    for path in one.keys() | two.keys() | three.keys():
+        before, there, here = one.get(path), two.get(path), three.get(path)
+        changed, mine_too = not same(before, there), not same(before, here)
+        if changed or mine_too:
+            rule = rule_of(path, rules)
+            if rule.policy is Policy.MONOTONE:
+                return None
+            unit = _unit(path, rule.group)
+            if changed:
+                touched.add(unit)
+            if mine_too:
+                by_me.setdefault(unit, set()).add(path)
+    if not touched.isdisjoint(by_me):
         return None
-    values = dict(two)
-    for path in (path for paths in by_me.values() for path in paths):
-        values[path] = three.get(path)
-    content = _whole(values, policies)
+    took = {path for paths in by_me.values() for path in paths}
+    content = _whole({**two, **{path: three.get(path) for path in took}}, policies)
     if policies.broken(content):
         return None
-    return Merged(content, tuple(_differing(flat(content, rules), flat(theirs, rules))), ())
+    took |= {name for name in policies.derived if not same(content.get(name), theirs.get(name))}
+    return Merged(content, _told(took), ())
 
 
 def _entered(side: Content, rules: Rules) -> dict[str, Any]:
     """Values by path; that an object with entries is there at all is a value of its own."""
-    there: dict[str, Any] = {
-        name: {} for name, value in side.items() if isinstance(value, dict) and _by_entry(name, rules)
-    }
-    return flat(side, rules) | there
-
-
-def _units_changed(one: Content, other: Content, rules: Rules) -> dict[str, list[str]] | None:
-    """The paths that differ, by what they are merged with; None where one is a status, which may have gone back."""
-    units: dict[str, list[str]] = {}
-    for path in one.keys() | other.keys():
-        if not same(one.get(path), other.get(path)):
-            rule = rule_of(path, rules)
-            if rule.policy is Policy.MONOTONE:
-                return None
-            units.setdefault(_unit(path, rule.group), []).append(path)
-    return units
+    values: dict[str, Any] = {}
+    for name, value in side.items():
+        if isinstance(value, dict) and _by_entry(name, rules):
+            values[name] = {}
+            values.update((f"{name}.{entry}", inner) for entry, inner in value.items())
+        else:
+            values[name] = value
+    return values
 
 
 def met(base: Content, theirs: Content, mine: Content, policies: Mergeable) -> Merged | Conflicted:
@@ -192,7 +208,7 @@ def met(base: Content, theirs: Content, mine: Content, policies: Mergeable) -> M
     found = dict(sorted((path, one) for unit in units for path, one in _together(unit)))
     errors = _settle(found, theirs, mine, policies)
     content = _content(found, policies)
-    took = tuple(_differing(flat(content, rules), flat(theirs, rules)))
+    took = _differing(flat(content, rules), flat(theirs, rules))
     reviews = tuple(one.sides for one in found.values() if one.mark is _Mark.REVIEW)
     clashes = tuple(_fitting(clash, content, policies) for clash in _clashes(found))
     if clashes or errors:
@@ -336,10 +352,14 @@ def _woven(sides: Clash) -> _Found:
     return _Found(marked, text, text, _Mark.REVIEW if woven.how is Woven.WORDS else _Mark.CLEAN)
 
 
-def _differing(one: Content, other: Content) -> list[str]:
-    """The paths whose values differ; an object with entries is told by them."""
-    paths = {path for path in one.keys() | other.keys() if not same(one.get(path), other.get(path))}
-    return sorted(paths - {path.partition(".")[0] for path in paths if "." in path})
+def _differing(one: Content, other: Content) -> tuple[str, ...]:
+    """The paths whose values differ."""
+    return _told({path for path in one.keys() | other.keys() if not same(one.get(path), other.get(path))})
+
+
+def _told(paths: set[str]) -> tuple[str, ...]:
+    """An object with entries is told by them."""
+    return tuple(sorted(paths - {path.partition(".")[0] for path in paths if "." in path}))
 
 
 # -- rules after the merge ----------------------------------------------------------------------------------------

@@ -21,8 +21,8 @@ from heallog.domain.fields import (
     Text,
     check_fields,
 )
-from heallog.domain.merging import Invariant, Mergeable, breaks, whole
-from heallog.domain.policies import LWW, MANUAL, SET, TEXT, declared, group
+from heallog.domain.merging import Invariant, Mergeable, whole
+from heallog.domain.policies import LWW, MANUAL, SET, TEXT, group
 
 _LINE = Text(200)
 
@@ -91,7 +91,7 @@ INVARIANTS: Final = (
     ),
 )
 
-MERGEABLE: Final = Mergeable(declared(FIELDS), dict, breaks(FIELDS, INVARIANTS))
+MERGEABLE: Final = Mergeable.of(FIELDS, dict, INVARIANTS)
 """How two edits of a patient become one."""
 
 

@@ -29,7 +29,7 @@ from heallog.domain.fields import (
     moment,
     object_schema,
 )
-from heallog.domain.merging import Invariant, Mergeable, breaks, whole
+from heallog.domain.merging import Invariant, Mergeable, whole
 from heallog.domain.policies import (
     COUNTER,
     DERIVED,
@@ -37,7 +37,6 @@ from heallog.domain.policies import (
     MANUAL,
     SET,
     TEXT,
-    declared,
     each,
     group,
     monotone,
@@ -316,9 +315,7 @@ def _amount(measured: Mapping[str, Any] | None, units: Mapping[str, Decimal]) ->
 
 # -- merging and describing -------------------------------------------------------------------------------------------
 
-_MERGEABLE: Final = {
-    kind: Mergeable(declared(fields), derived, breaks(fields, INVARIANTS)) for kind, fields in FIELDS.items()
-}
+_MERGEABLE: Final = {kind: Mergeable.of(fields, derived, INVARIANTS) for kind, fields in FIELDS.items()}
 
 
 def mergeable(kind: str) -> Mergeable:

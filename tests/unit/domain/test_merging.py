@@ -30,7 +30,6 @@ from heallog.domain.policies import (
     SET,
     TEXT,
     Policy,
-    declared,
     each,
     group,
     monotone,
@@ -73,7 +72,7 @@ def spanned(content: Mapping[str, Any]) -> Content:
     return {**rest, "span": rest["last"] - rest["first"]} if {"first", "last"} <= rest.keys() else rest
 
 
-THING = Mergeable(declared(FIELDS), spanned, breaks(FIELDS, (ORDER, NAMED)))
+THING = Mergeable.of(FIELDS, spanned, (ORDER, NAMED))
 BASIS: Content = {"name": "it"}
 
 
@@ -365,7 +364,7 @@ def test_groups_of_one_name_in_two_places_are_two() -> None:
         "dose": Field(Number(), group("dosage")),
         "values": Field(Named(Number()), each(MANUAL, dosage=("dose",))),
     }
-    policies = Mergeable(declared(fields), dict, breaks(fields, ()))
+    policies = Mergeable.of(fields, dict, ())
     base = {"dose": 1, "values": {"dose": 1}}
     result = merge(base, {**base, "dose": 2}, {**base, "values": {"dose": 3}}, policies)
     assert result == Merged({"dose": 2, "values": {"dose": 3}}, ("values.dose",), ())

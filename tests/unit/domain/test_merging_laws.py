@@ -338,9 +338,18 @@ BREAKERS: Mapping[str, tuple[tuple[str, Any], Law]] = {
         edits_that_pass_by_each_other_are_merged_as_those_that_met,
     ),
     "a short way past a group": (
-        ("_units_changed", lambda one, other, rules: {
-            path: [path] for path in one.keys() | other.keys() if not same(one.get(path), other.get(path))
-        }),
+        ("passed_by", lambda base, theirs, mine, policies, real=merging.passed_by: real(
+            base,
+            theirs,
+            mine,
+            replace(policies, rules={name: replace(rule, group="") for name, rule in policies.rules.items()}),
+        )),
+        edits_that_pass_by_each_other_are_merged_as_those_that_met,
+    ),
+    "a short way past what follows": (
+        ("passed_by", lambda base, theirs, mine, policies, real=merging.passed_by: real(
+            base, theirs, mine, replace(policies, derive=dict)
+        )),
         edits_that_pass_by_each_other_are_merged_as_those_that_met,
     ),
 }  # fmt: skip
@@ -365,6 +374,7 @@ WHERE = {
         )
     ),
     "a short way past a group": of_records(["medication"]),
+    "a short way past what follows": of_records(["observation"]),
 }
 """Where to look for what is rare elsewhere."""
 
