@@ -9,7 +9,7 @@ from typing import Any
 from heallog.domain.access import Actor
 from heallog.domain.errors import FieldError, InvalidFields
 from heallog.domain.fields import ID, Choice, Errors, Field, Fields, Moment, Number, Text, check_fields
-from heallog.domain.versions import Collection
+from heallog.domain.versions import Collection, immutable
 
 MERGE, STRICT = "merge", "strict"
 _LARGEST_VERSION = 2**31 - 1
@@ -46,7 +46,7 @@ class Status(StrEnum):
     QUARANTINED = "quarantined"
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Operation:
     """One thing created, changed or deleted. `wrong` is what is wrong with its form; `sent` is how it came."""
 
@@ -159,7 +159,7 @@ def _operation(index: int, sent: Any) -> Operation:
     )
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Outcome:
     """Of one operation."""
 

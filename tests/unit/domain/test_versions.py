@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from heallog.domain.access import Actor, Role
 from heallog.domain.errors import Deleted, StaleVersion, VersionConflict, VersionRequired
-from heallog.domain.fields import canonical, decode, same
+from heallog.domain.fields import canonical, decode, moment, same
 from heallog.domain.versions import (
     GENESIS,
     Change,
@@ -215,6 +215,46 @@ def test_the_hash_of_a_branch_says_that_it_is_one() -> None:
     content = '{"given_name":"Zoë"}'
     parts = first.hash + sha256(content.encode()).digest() + sha256(metadata.encode()).digest()
     assert beside.hash == sha256(parts).digest()
+
+
+@given(
+    text=st.text(),
+    reason=st.none() | st.text(),
+    inputs=st.lists(st.integers(1, 9)).map(tuple),
+    parent=st.none() | st.integers(1, 9),
+    branched=st.booleans(),
+    content=st.sampled_from((None, b"{}", b'{"given_name":"Zo\xc3\xab"}')),
+    client_time=st.none() | st.datetimes(timezones=st.just(UTC)),
+)
+def test_the_metadata_is_canonical_json_whatever_was_said(
+    text: str, reason: str | None, inputs: tuple[int, ...], parent: int | None, *, branched: bool,
+    content: bytes | None, client_time: datetime | None,
+) -> None:  # fmt: skip
+    version = replace(
+        advance(ALICE, {}, Change.CREATION, by("ada"))[1],
+        **dict.fromkeys(("thing_id", "patient_id", "practice_id", "author_id", "device_id", "contribution_id"), text),
+        reason=reason, inputs=inputs, parent=parent, branch=branched, content=content, client_time=client_time,
+    )  # fmt: skip
+    metadata = {
+        "practice_id": text,
+        "collection": "patients",
+        "id": text,
+        "patient_id": text,
+        "number": 1,
+        "parent": parent,
+        "inputs": list(inputs),
+        "change": "creation",
+        "void": content is None,
+        "author_id": text,
+        "device_id": text,
+        "received_at": moment(NOON),
+        "client_time": None if client_time is None else moment(client_time),
+        "reason": reason,
+        "contribution_id": text,
+        "source": None,
+    } | ({"branch": True} if branched else {})
+    parts = GENESIS + sha256(content or b"").digest() + sha256(canonical(metadata)).digest()
+    assert chain(GENESIS, version) == sha256(parts).digest()
 
 
 # -- moving the head ----------------------------------------------------------------------------------------------

@@ -56,6 +56,7 @@ class Batch:
         self._changed: dict[str, Conflict] = {}
         self._entries: list[AuditEntry] = []
         self._refusals: list[AuditEntry] = []
+        self._inner = BatchUnitOfWork(self)
         self._journal: list[tuple[dict[Any, Any], Any, Any]] = []
 
     async def load(self, wanted: Sequence[Wanted]) -> None:
@@ -110,8 +111,8 @@ class Batch:
     # -- doing --------------------------------------------------------------------------------------------------
 
     def unit_of_work(self) -> "BatchUnitOfWork":
-        """A fresh one per operation, as use cases ask for."""
-        return BatchUnitOfWork(self)
+        """The same one for each operation: it holds nothing of its own."""
+        return self._inner
 
     def mark(self) -> "Mark":
         """Where things stand, to come back to: a contribution is all or nothing."""
