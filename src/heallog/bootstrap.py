@@ -398,6 +398,7 @@ def app() -> Litestar:
     # second each time.
     gc.collect()
     gc.freeze()
+    gc.set_threshold(10_000, 10, 10)
     return made
 
 

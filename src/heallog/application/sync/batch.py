@@ -4,6 +4,7 @@ The use cases of patients and records run on it one after the other, as they do 
 database is asked a constant number of times before and after, however many things there are.
 """
 
+import asyncio
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -52,6 +53,8 @@ class Batch:
         self._present: set[str] = set()
         self._setting: Setting | None = None
         self._written: list[Written] = []
+        self._begun = 0
+        self._sending: asyncio.Task[None] | None = None
         self._made: dict[Key, tuple[Version, ...]] = {}
         self._changed: dict[str, Conflict] = {}
         self._entries: list[AuditEntry] = []
@@ -105,6 +108,7 @@ class Batch:
         """Versions, and what the device itself made of each last."""
         new = sorted(set(asked) - self._lineages.keys())
         if new:
+            await self.sent()
             self._lineages |= await self._uow.versions.lineages(self._actor.practice_id, new, self._actor.device_id)
             self._versions = {key: found for key, (found, _) in self._lineages.items() if found is not None}
 
@@ -131,12 +135,26 @@ class Batch:
         self._journal.append((known, key, known.get(key, _ABSENT)))
         known[key] = value
 
-    async def write(self) -> int:
-        """Hand everything to the unit of work underneath, which commits it. How many versions it is."""
+    def send(self) -> None:
+        """Let the database begin to write what was done so far, while the rest is worked out."""
+        part, self._begun = self._written[self._begun :], len(self._written)
+        self._sending = asyncio.create_task(self._append(part))
+
+    async def sent(self) -> None:
+        """Wait for what was sent. Nothing else may be asked of the database meanwhile."""
+        if self._sending is not None:
+            sending, self._sending = self._sending, None
+            await sending
+
+    async def _append(self, written: Sequence[Written]) -> None:
         for collection in Collection:
             things = self._uow.patients if collection is Collection.PATIENTS else self._uow.records
-            for part in _without_repeats([one for one in self._written if one.head.collection is collection]):
+            for part in _without_repeats([one for one in written if one.head.collection is collection]):
                 await things.append(part)
+
+    async def write(self) -> int:
+        """Hand everything to the unit of work underneath, which commits it. How many versions it is."""
+        await self._append(self._written[self._begun :])
         if self._changed:
             await self._uow.conflicts.put(list(self._changed.values()))
         if entries := [*self._entries, *self._refusals]:

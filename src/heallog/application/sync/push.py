@@ -91,7 +91,10 @@ class Pushes:
             now = self._clock()
             batch = Batch(uow, actor)
             await batch.load([_wanted(operation) for operation in push.operations])
-            outcomes, quarantined = await self._applied(actor, push, batch, now)
+            try:
+                outcomes, quarantined = await self._applied(actor, push, batch, now)
+            finally:
+                await batch.sent()
             if push.mode != MERGE and (clashes := [one for one in outcomes if one.status is Status.CONFLICT]):
                 raise PushConflict(
                     f"{len(clashes)} of {len(outcomes)} operations are in conflict; nothing was kept",
@@ -116,7 +119,10 @@ class Pushes:
         capabilities = self._over(batch, now)
         outcomes: dict[int, Outcome] = {}
         quarantined: list[Quarantined] = []
-        for number, contribution in enumerate(push.in_order(), 1):
+        contributions = push.in_order()
+        for number, contribution in enumerate(contributions, 1):
+            if number == len(contributions) // 2 > TURN:
+                batch.send()
             if number % TURN == 0:
                 # Nothing in here waits: let others have their turn.
                 await asyncio.sleep(0)
