@@ -189,15 +189,15 @@ def passed_by(base: Content, theirs: Content, mine: Content, policies: Mergeable
     return Merged(content, _told(took), ())
 
 
-def _entered(side: Content, rules: Rules) -> dict[str, Any]:
+def _entered(side: Content, rules: Rules) -> Content:
     """Values by path; that an object with entries is there at all is a value of its own."""
-    values: dict[str, Any] = {}
-    for name, value in side.items():
-        if isinstance(value, dict) and _by_entry(name, rules):
-            values[name] = {}
-            values.update((f"{name}.{entry}", inner) for entry, inner in value.items())
-        else:
-            values[name] = value
+    objects = [name for name, value in side.items() if isinstance(value, dict) and _by_entry(name, rules)]
+    if not objects:
+        return side
+    values = dict(side)
+    for name in objects:
+        values[name] = {}
+        values.update((f"{name}.{entry}", inner) for entry, inner in side[name].items())
     return values
 
 

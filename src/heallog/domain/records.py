@@ -140,6 +140,8 @@ KIND: Fields = {"kind": Field(Choice(KINDS), IMMUTABLE, required=True)}
 FIELDS: Mapping[str, Fields] = {kind: {**KIND, **COMMON, **own} for kind, own in OWN.items()}
 """Every field of every kind."""
 
+_CHANGEABLE: Mapping[str, Fields] = {kind: {**COMMON, **own} for kind, own in OWN.items()}
+
 ANY: Fields = {name: replace(known, required=False) for fields in FIELDS.values() for name, known in fields.items()}
 """Every field that some kind of record has: what may stand in a change."""
 
@@ -211,9 +213,8 @@ def _apply(content: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, 
     errors: Errors = []
     if "kind" in changes and changes["kind"] != content["kind"]:
         errors.append(FieldError("kind", "immutable", "a record's kind never changes"))
-    fields = {name: known for name, known in FIELDS[content["kind"]].items() if name != "kind"}
     rest = {name: value for name, value in changes.items() if name != "kind"}
-    checked = check_fields(fields, rest, errors)
+    checked = check_fields(_CHANGEABLE[content["kind"]], rest, errors)
     kept = {name: value for name, value in content.items() if name not in rest}
     return derived(whole({**kept, **checked}, INVARIANTS, errors))
 
