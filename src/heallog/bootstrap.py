@@ -90,9 +90,7 @@ def _blacklist(redis: Redis | None, database: Database, clock: Clock, reads: ses
 
 def _mail(settings: config.Settings, clock: Clock) -> Mail:
     """By SMTP where there is a server, else on the screen."""
-    if settings.smtp is None:
-        return mail.ConsoleMail()
-    return mail.SmtpMail(settings.smtp, settings.mail_from, clock=clock)
+    return mail.SmtpMail(settings.smtp, settings.mail_from, clock=clock) if settings.smtp else mail.ConsoleMail()
 
 
 def read_settings() -> config.Settings:
@@ -100,10 +98,8 @@ def read_settings() -> config.Settings:
     settings = config.read()
     checks: dict[str, Callable[[], object]] = {"REDIS_URL": partial(_redis, settings)}
     if settings.smtp is not None:
-        checks |= {
-            "MAIL_URL": partial(mail.server, settings.smtp),
-            "MAIL_FROM": partial(mail.address, settings.mail_from),
-        }
+        checks["MAIL_URL"] = partial(mail.server, settings.smtp)
+        checks["MAIL_FROM"] = partial(mail.address, settings.mail_from)
     for name, rate in (settings.rates or {}).items():
         checks[f"RATE_{name.upper()}"] = partial(limits.check, rate)
     wrong = []
@@ -197,6 +193,7 @@ class Container(containers.DeclarativeContainer):
         ids,
         chance,
         keys=providers.Singleton(_keys, settings, "refresh token"),
+        queue=providers.Factory(timedelta, settings.provided.push_days),
         verified_only=settings.provided.verified_only,
     )
     codes = providers.Singleton(
@@ -253,7 +250,6 @@ class Container(containers.DeclarativeContainer):
         most=settings.provided.max_sync_records,
         patience=patience,
     )
-    quarantine = providers.Singleton(Quarantine, uow.provider, pushes, books, clock, ids, patience=patience)
     watermelon_sync = providers.Singleton(
         Watermelon,
         uow.provider,
@@ -267,6 +263,9 @@ class Container(containers.DeclarativeContainer):
         part=settings.provided.sync_batch_size,
         most=settings.provided.max_sync_rows,
         patience=patience,
+    )
+    quarantine = providers.Singleton(
+        Quarantine, uow.provider, pushes, watermelon_sync, books, clock, ids, patience=patience
     )
     retention = providers.Singleton(
         Retention,
@@ -435,8 +434,7 @@ class House:
     async def services(self, url: str) -> AsyncIterator[Container]:
         wired = container(self._read.model_copy(update={"database_url": url}))
         await wired.database().open()
-        post = wired.mail()
-        if isinstance(post, mail.SmtpMail):
+        if isinstance(post := wired.mail(), mail.SmtpMail):
             await post.start()
         try:
             yield wired

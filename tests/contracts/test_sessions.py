@@ -238,9 +238,9 @@ LONG_AGO = datetime(2001, 1, 1, tzinfo=UTC)
 """Before everything that other tests leave behind: so what is swept is this test's."""
 
 
-async def _sweep(backend: Backend, before: datetime = LONG_AGO) -> int:
+async def _sweep(backend: Backend, before: datetime = LONG_AGO, left: datetime = LONG_AGO) -> int:
     async with backend.uow() as uow:
-        swept = await uow.sessions.sweep(before)
+        swept = await uow.sessions.sweep(before, left)
         await uow.commit()
     return swept
 
@@ -269,6 +269,20 @@ async def test_ended_sessions_are_swept_by_their_end_and_others_by_their_expiry(
     assert await _sweep(backend, LONG_AGO + DAY) == 3
 
 
+async def test_sessions_that_ended_with_a_membership_are_swept_by_a_time_of_their_own(
+    backend: Backend, clinic: Clinic
+) -> None:
+    earlier, later = LONG_AGO - MINUTE, LONG_AGO + MINUTE
+    left = [
+        _session(clinic, f"{ending}", ended_at=earlier, expires_at=later, ending=ending)
+        for ending in (Ending.MEMBERSHIP, Ending.REVOKED)
+    ]
+    await _add(backend, *left)
+    assert await _sweep(backend, LONG_AGO, LONG_AGO - DAY) == 1
+    assert [await _kept(backend, session) for session in left] == [left[0], None]
+    assert await _sweep(backend, LONG_AGO - DAY, LONG_AGO) == 1
+
+
 async def test_old_codes_and_old_tries_are_swept(backend: Backend, clinic: Clinic) -> None:
     address, keys = clinic.account("okafor").email_key, [f"account:{clinic.id}-{number}" for number in range(3)]
     ends = [LONG_AGO - MINUTE, LONG_AGO, LONG_AGO + MINUTE]
@@ -294,9 +308,9 @@ async def test_a_sweep_that_was_not_committed_swept_nothing(backend: Backend, cl
     old = _session(clinic, "old", expires_at=LONG_AGO - MINUTE)
     await _add(backend, old)
     async with backend.uow() as uow:
-        assert await uow.sessions.sweep(LONG_AGO) == 1
+        assert await uow.sessions.sweep(LONG_AGO, LONG_AGO) == 1
         assert await uow.sessions.lock(clinic.id, "old") is None
-        assert await uow.sessions.sweep(LONG_AGO) == 0
+        assert await uow.sessions.sweep(LONG_AGO, LONG_AGO) == 0
     assert await _kept(backend, old) == old
     assert await _sweep(backend) == 1
 
@@ -390,6 +404,44 @@ async def test_a_session_that_is_only_too_old_says_when_it_expired(
     assert found is not None
     assert found.expires_at == LONG_AGO
     await _put(backend, session)
+
+
+# -- who has left -------------------------------------------------------------------------------------------------
+
+
+async def _members(backend: Backend, session: Session, ended_at: datetime | None) -> None:
+    async with backend.uow() as uow:
+        found = next(
+            one for one in await uow.practices.members(session.practice_id) if one.account_id == session.account_id
+        )
+        await uow.practices.put_member(replace(found, ended_at=ended_at))
+        await uow.commit()
+
+
+async def test_whose_session_ended_with_the_membership_has_left(
+    backend: Backend, elsewhere: Clinic, session: Session, bearer: Bearer
+) -> None:
+    await _put(backend, session.ended(Ending.MEMBERSHIP, MONDAY))
+    # Still, or again, a member: they log in.
+    assert await backend.sessions.left(bearer) is None
+    await _members(backend, session, MONDAY)
+    assert await backend.sessions.left(replace(bearer, device_id="other")) == "tablet-1"
+    for unknown in (
+        replace(bearer, session_id="s-2"),
+        replace(bearer, practice_id=elsewhere.id),
+        replace(bearer, account_id="thief"),
+    ):
+        assert await backend.sessions.left(unknown) is None
+
+
+@pytest.mark.parametrize("ending", [None, *(set(Ending) - {Ending.MEMBERSHIP})])
+async def test_whose_session_did_not_end_with_the_membership_has_nothing_to_hand_in(
+    backend: Backend, session: Session, bearer: Bearer, ending: Ending | None
+) -> None:
+    if ending is not None:
+        await _put(backend, session.ended(ending, MONDAY))
+    await _members(backend, session, MONDAY)
+    assert await backend.sessions.left(bearer) is None
 
 
 async def test_a_session_that_was_swept_is_none(backend: Backend, session: Session, bearer: Bearer) -> None:

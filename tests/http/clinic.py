@@ -147,13 +147,13 @@ class Clinic:
             await uow.commit()
         return session, container.tokens().issue(session, at)[0]
 
-    async def left(self, account: str) -> None:
-        """Someone's membership is over, by whatever way; what they hold is not touched."""
-        await self.container.database().pool.execute(
-            "UPDATE memberships SET ended_at = now() WHERE practice_id = $1 AND account_id = $2",
-            self.practice_id,
-            account,
-        )
+    async def left(self, account: str, *, sessions: bool = False) -> None:
+        """Someone's membership is over, by whatever way; what they hold is not touched, or their `sessions` end too."""
+        pool, who = self.container.database().pool, (self.practice_id, account)
+        of = "ended_at = now() WHERE practice_id = $1 AND account_id = $2"
+        await pool.execute(f"UPDATE memberships SET {of}", *who)
+        if sessions:
+            await pool.execute(f"UPDATE sessions SET ending = 'membership', {of}", *who)
 
     async def rows(self) -> int:
         """How much this practice ever wrote: versions, conflicts, policies, and the entries that declare versions."""

@@ -28,6 +28,8 @@ class Operation:
     prepare: Prepare | None = None
     query: str = ""
     said: str = ""
+    kept: bool = False
+    """Of who may not do it, also of a former member, it is kept for review: nothing is done."""
 
     @property
     def of_one_thing(self) -> bool:
@@ -230,9 +232,9 @@ OPERATIONS = {
     "verifyAudit": Operation("GET", "/v1/audit/verify", Permission.VERIFY_AUDIT),
     "patientAccessLog": Operation("GET", f"{P}/access-log", Permission.READ_ACCESS_LOG, patient()),
     "pull": Operation("GET", "/v1/sync/pull", Permission.READ_PATIENTS),
-    "push": Operation("POST", "/v1/sync/push", Permission.WRITE_RECORDS),
+    "push": Operation("POST", "/v1/sync/push", Permission.WRITE_RECORDS, kept=True),
     "pullWatermelon": Operation("GET", "/v1/sync/watermelon", Permission.READ_PATIENTS),
-    "pushWatermelon": Operation("POST", "/v1/sync/watermelon", Permission.WRITE_RECORDS),
+    "pushWatermelon": Operation("POST", "/v1/sync/watermelon", Permission.WRITE_RECORDS, kept=True),
     "watermelonSchema": Operation("GET", "/v1/sync/watermelon/schema", None),
     "syncStats": Operation("GET", "/v1/sync/stats", Permission.READ_SYNC_HEALTH),
     "listSyncEvents": Operation("GET", "/v1/sync/events", Permission.READ_SYNC_HEALTH),

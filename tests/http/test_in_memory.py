@@ -141,3 +141,25 @@ async def test_others_are_answered_while_a_long_push_goes_on(app_without_databas
         taken.append(turns - before)
     waiting.cancel()
     assert taken[1] - taken[0] >= 10
+
+
+async def test_who_has_left_hands_in_and_it_is_released_without_a_database(app_without_database):
+    client = app_without_database
+    invited = {"email": "ben@example.org", "role": "clinician"}
+    assert (await client.post("/v1/practice/members", json=invited)).status_code == 201
+    said = {"email": "ben@example.org", "password": PASSWORD, "name": "Ben", "device_id": "phone"}
+    joined = await client.post("/v1/auth/accept-invitation", json=said | {"code": code_in(client.mail.letters[-1])})
+    ben = {"Authorization": f"Bearer {joined.json()['tokens']['access_token']}"}
+    account_id = joined.json()["account"]["id"]
+    assert (await client.delete(f"/v1/practice/members/{account_id}")).status_code == 204
+    row = {"id": "ngozi", "_status": "created", "_changed": "", "family_name": "Obi"}
+    for _ in range(2):
+        pushed = await client.post("/v1/sync/watermelon", json={"patients": {"created": [row]}}, headers=ben)
+        assert [one["status"] for one in pushed.json()["results"]] == ["quarantined"]
+    assert (await client.get("/v1/sync/watermelon", headers=ben)).status_code == 401
+    (item,) = (await client.get("/v1/sync/quarantine")).json()["items"]
+    released = await client.post(f"/v1/sync/quarantine/{item['id']}/release", json={})
+    assert [one["status"] for one in released.json()["results"]] == ["created"]
+    assert (await client.get("/v1/patients/ngozi")).json()["family_name"] == "Obi"
+    stats = (await client.get("/v1/sync/stats")).json()
+    assert [one["device_id"] for one in stats["devices"]] == []

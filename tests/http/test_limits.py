@@ -8,6 +8,7 @@ import httpx
 import pytest
 
 from heallog.adapters.limits import RateLimits
+from heallog.domain.access import Role
 
 from .clinic import PASSWORD, Clinic, NewClinic, refused
 from .operations import listed
@@ -123,6 +124,21 @@ async def test_each_account_has_its_own_wherever_it_asks_from(alice: Clinic, bus
     assert told(await at_home.call("GET", "/v1/me")) == (5, 0, 60)
     refused(await alice.call("GET", "/v1/me", token=tablet), 429, "RATE_LIMITED")
     assert told(await dayo.call("GET", "/v1/me")) == (5, 4, 60)
+
+
+async def test_what_someone_hands_in_who_has_left_takes_nothing_of_what_they_may_ask_elsewhere(
+    alice: Clinic, new_clinic: NewClinic, busy: Busy
+) -> None:
+    ben, elsewhere = f"ben-{alice.practice_id}", (await busy()).clinic(await new_clinic())
+    left = await alice.token_for(Role.CLINICIAN, account=ben)
+    there = await elsewhere.token_for(Role.CLINICIAN, account=ben)
+    await alice.left(ben, sessions=True)
+    push = {"push_id": "p-1", "contributions": []}
+    counted = [
+        told(await clinic.call("POST", "/v1/sync/push", push, token=token))
+        for token, clinic in ((left, alice), (left, alice), (there, elsewhere))
+    ]
+    assert counted == [(9, 8, 60), (9, 7, 60), (9, 8, 60)]
 
 
 async def test_imports_are_counted_by_themselves(alice: Clinic) -> None:

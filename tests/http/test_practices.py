@@ -223,7 +223,7 @@ async def test_who_is_let_go_is_out_at_once_and_can_come_back(house: House, bola
     await bola.did("DELETE", f"{MEMBERS}/{chidi.id}")
     for tokens in (phone, chidi.tokens):
         refused(await chidi.ask("GET", "/v1/patients", token=tokens["access_token"]), 401, "SESSION_ENDED")
-        refused(await chidi.refresh(tokens["refresh_token"]), 401, "SESSION_ENDED")
+        refused(await chidi.refresh(tokens["refresh_token"]), 401, "MEMBERSHIP_ENDED")
     refused(await chidi.login(), 403, "FORBIDDEN")
     refused(await bola.ask("DELETE", f"{MEMBERS}/{chidi.id}"), 404, "NOT_FOUND")
     # What they wrote stays, with their name.
@@ -237,6 +237,7 @@ async def test_who_is_let_go_is_out_at_once_and_can_come_back(house: House, bola
     assert (await chidi.accepts()).status_code == 201
     assert (await chidi.get("/v1/me"))["practice"]["role"] == "assistant"
     assert not await chidi.alive(phone["access_token"])
+    refused(await chidi.refresh(phone["refresh_token"]), 401, "SESSION_ENDED")
 
 
 async def test_a_practice_keeps_an_owner(bola: Person) -> None:

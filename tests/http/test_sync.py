@@ -286,9 +286,7 @@ async def test_a_push_that_is_none_is_refused_as_a_whole(tablet: Device, body: A
     assert field in fields_of(error)
 
 
-async def test_who_may_not_write_pushes_nothing_and_who_may_not_delete_keeps_the_rest(clinic: Clinic) -> None:
-    auditor = Device(clinic, await clinic.token_for(Role.AUDITOR, device="desk"))
-    refused(await auditor.sends([NGOZI]), 403, "FORBIDDEN")
+async def test_who_may_not_delete_keeps_the_rest(clinic: Clinic) -> None:
     assistant = Device(clinic, await clinic.token_for(Role.ASSISTANT, device="desk"))
     results = await assistant.push(NGOZI, METFORMIN, delete("records", "metformin", 1))
     assert statuses(results) == ["created", "created", "quarantined"]
@@ -407,3 +405,83 @@ async def test_nobody_sees_what_waits_in_another_practice(tablet: Device, new_cl
     elsewhere = await new_clinic()
     assert (await elsewhere.get("/v1/sync/quarantine"))["items"] == []
     refused(await elsewhere.call("POST", f"/v1/sync/quarantine/{item['id']}/release", {}), 404, "NOT_FOUND")
+
+
+# -- who may not, or not any more ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def ben(clinic: Clinic) -> Device:
+    """A clinician's, at the same desk as Alice."""
+    return Device(clinic, await clinic.token_for(Role.CLINICIAN, device="tablet", account=f"ben-{clinic.practice_id}"))
+
+
+async def removed(clinic: Clinic) -> None:
+    assert (await clinic.call("DELETE", f"/v1/practice/members/ben-{clinic.practice_id}")).status_code == 204
+
+
+async def test_who_was_removed_learns_nothing_of_what_others_pushed_from_the_same_device(
+    clinic: Clinic, tablet: Device, ben: Device
+) -> None:
+    await tablet.push(NGOZI, push_id="p-1")
+    await tablet.push(METFORMIN, push_id="p-2")
+    lost = await ben.push({**NGOZI, "id": "chidi"}, push_id="p-3")
+    await removed(clinic)
+    # What he had pushed before is his, and the answer that he did not hear.
+    assert await ben.push({**NGOZI, "id": "chidi"}, push_id="p-3") == lost
+    refused(await ben.sends([NGOZI], push_id="p-3"), 422, "INVALID_FIELDS", "push_id")
+    for sent, push_id in ((NGOZI, "p-1"), (NGOZI, "p-2"), (NGOZI, "p-9")):
+        (result,) = await ben.push(sent, push_id=push_id)
+        assert (result["status"], result["version"], result["errors"][0]["code"]) == ("quarantined", None, "FORBIDDEN")
+        assert await ben.push(sent, push_id=push_id) == [result]
+    refused(await ben.sends([METFORMIN], push_id="p-9"), 422, "INVALID_FIELDS", "push_id")
+    # Nor does it stand in anybody's way.
+    assert statuses(await tablet.push({**NGOZI, "id": "ada"}, push_id="p-9")) == ["created"]
+    assert [item["push_id"] for item in await waiting(tablet)] == ["p-9", "p-2", "p-1"]
+
+
+async def test_a_push_of_who_was_removed_says_nothing_of_where_the_device_is(
+    clinic: Clinic, tablet: Device, ben: Device
+) -> None:
+    phone = Device(clinic, await clinic.token_for(Role.CLINICIAN, device="phone", account=f"ben-{clinic.practice_id}"))
+    await tablet.pull()
+    await removed(clinic)
+    await ben.push(NGOZI)
+    await phone.push(NGOZI)
+    stats = await clinic.get("/v1/sync/stats")
+    assert [(one["device_id"], one["account_id"]) for one in stats["devices"]] == [("tablet", clinic.account_id)]
+    event = (await clinic.get("/v1/sync/events?device_id=phone"))["items"][0]
+    assert (event["outcome"], event["quarantined"], event["records"]) == ("ok", 1, 1)
+
+
+async def test_who_was_removed_is_still_a_member_elsewhere(clinic: Clinic, new_clinic: NewClinic, ben: Device) -> None:
+    elsewhere = await new_clinic()
+    there = Device(elsewhere, await elsewhere.token_for(Role.CLINICIAN, account=f"ben-{clinic.practice_id}"))
+    await removed(clinic)
+    assert statuses(await ben.push(NGOZI)) == ["quarantined"]
+    assert statuses(await there.push(NGOZI)) == ["created"]
+    assert len(await waiting(ben)) == 1
+    assert await waiting(there) == []
+
+
+async def test_a_strict_push_of_who_may_not_write_is_kept_too(clinic: Clinic, tablet: Device) -> None:
+    auditor = Device(clinic, await clinic.token_for(Role.AUDITOR, device="desk"))
+    answer = await auditor.sends([NGOZI, METFORMIN], [], mode="strict")
+    assert statuses(answer.json()["results"]) == ["quarantined", "quarantined"]
+    assert (await auditor.sends(push_id="none")).json() == {"push_id": "none", "results": []}
+    patient, record = (await waiting(tablet))[::-1]
+    for item in (patient, record):
+        done = await clinic.call("POST", f"/v1/sync/quarantine/{item['id']}/release", {})
+        assert statuses(done.json()["results"]) == ["created"]
+
+
+async def test_what_waited_is_done_from_what_the_device_had_then(clinic: Clinic, tablet: Device) -> None:
+    """Since then the device has said something else about it: it is not overwritten by what it said before."""
+    await tablet.push(NGOZI, METFORMIN)
+    both = [update("records", "metformin", 1, dose=20), delete("patients", "nobody", 1)]
+    assert statuses((await tablet.sends(both)).json()["results"]) == ["quarantined", "quarantined"]
+    assert statuses(await tablet.push(update("records", "metformin", 1, dose=25))) == ["updated"]
+    item = next(one for one in await waiting(tablet) if one["operation"]["op"] == "update")
+    done = await clinic.call("POST", f"/v1/sync/quarantine/{item['id']}/release", {})
+    assert statuses(done.json()["results"]) == ["conflict"]
+    assert (await clinic.get("/v1/records/metformin"))["dose"] == 25

@@ -6,6 +6,7 @@ import random
 from collections.abc import Mapping
 from itertools import product
 from typing import Any
+from unittest.mock import ANY
 
 import pytest
 
@@ -14,7 +15,7 @@ from heallog.domain.access import Role
 from heallog.domain.watermelon import TABLES, VERSION
 
 from .clinic import Clinic, NewClinic, refused
-from .devices import ADDRESS, App, Row, quiet
+from .devices import ADDRESS, App, Device, Row, quiet
 from .people import NewHouse
 
 
@@ -370,7 +371,8 @@ async def test_what_can_never_be_done_is_quarantined_as_it_came(
         (kept,) = await uow.sync.quarantined(clinic.practice_id, None, 10)
     assert (kept.id, kept.operation) == (
         result["quarantine_id"],
-        {"table": "records", "list": "updated", "row": row},
+        {"table": "records", "list": "updated", "row": row}
+        | {"last_pulled_at": tablet.last_pulled_at, "pulled_since": ANY},
     )
 
 
@@ -544,13 +546,6 @@ async def test_conflicts_are_made_and_removed_by_heallog_alone(tablet: App, phon
 # -- who may ------------------------------------------------------------------------------------------------------
 
 
-async def test_an_auditor_pulls_and_does_not_push(clinic: Clinic, tablet: App) -> None:
-    auditor = App(clinic, await clinic.token_for(Role.AUDITOR))
-    await auditor.pull()
-    auditor.edit("records", "metformin", dose=20)
-    refused(await auditor.push(), 403, "FORBIDDEN")
-
-
 async def test_an_assistant_does_not_delete(clinic: Clinic, tablet: App) -> None:
     assistant = App(clinic, await clinic.token_for(Role.ASSISTANT, device="desk"))
     await assistant.pull()
@@ -558,6 +553,148 @@ async def test_an_assistant_does_not_delete(clinic: Clinic, tablet: App) -> None
     assert await assistant.sync() == {"metformin": "quarantined"}
     await quiet(assistant)
     assert assistant.row("records", "metformin")["dose"] == 10
+
+
+# -- quarantine, released as it was sent --------------------------------------------------------------------------
+
+
+async def waiting(clinic: Clinic) -> list[dict[str, Any]]:
+    """The oldest first."""
+    return (await clinic.get("/v1/sync/quarantine"))["items"][::-1]
+
+
+async def released(clinic: Clinic, item: dict[str, Any], body: Any = None) -> dict[str, Any]:
+    answer = await clinic.call("POST", f"/v1/sync/quarantine/{item['id']}/release", body or {})
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["push_id"] == item["id"]
+    (result,) = answer.json()["results"]
+    assert await waiting(clinic) == [one for one in await waiting(clinic) if one["id"] != item["id"]]
+    return result
+
+
+@pytest.fixture
+async def assistant(clinic: Clinic, tablet: App) -> App:
+    app = App(clinic, await clinic.token_for(Role.ASSISTANT, device="desk"))
+    await app.pull()
+    return app
+
+
+@pytest.mark.parametrize("tokens", [True, False])
+async def test_a_deletion_is_released_with_the_base_that_it_had(
+    clinic: Clinic, tablet: App, assistant: App, tokens: bool
+) -> None:
+    """The desk has long gone on when it is done: what others wrote before that it had not seen."""
+    assistant.tokens = tokens
+    if tokens:
+        assistant.edit("records", "metformin", deleted_at=1)
+    else:
+        assistant.delete("records", "metformin")
+    tablet.edit("records", "metformin", dose=15)
+    await tablet.sync()
+    assert await assistant.sync() == {"metformin": "quarantined"}
+    await quiet(assistant, tablet)
+    (item,) = await waiting(clinic)
+    result = await released(clinic, item)
+    assert (result["status"], result["severity"]) == ("conflict", "hard")
+    await quiet(assistant, tablet)
+    assert assistant.row("records", "metformin")["dose"] == 15
+
+
+async def test_a_row_that_is_changed_and_deleted_is_kept_once_and_done_whole(
+    clinic: Clinic, tablet: App, assistant: App
+) -> None:
+    assistant.edit("records", "metformin", dose=20, deleted_at=1)
+    assert await assistant.sync() == {"metformin": "quarantined"}
+    (item,) = await waiting(clinic)
+    assert (await released(clinic, item))["status"] == "updated"
+    await quiet(assistant, tablet)
+    assert tablet.row("records", "metformin")["deleted_at"] is not None
+    assert (await clinic.get("/v1/records/metformin/history"))["items"][1]["version"] == 2
+
+
+async def test_what_a_row_still_cannot_do_waits_anew_and_can_be_put_right(clinic: Clinic, tablet: App) -> None:
+    row = {"id": "metformin", "_status": "updated", "_changed": "dose,base_token", "base_token": "1:x", "dose": "20"}
+    await tablet.push({"records": {"updated": [row]}})
+    (item,) = await waiting(clinic)
+    assert (await released(clinic, item))["status"] == "quarantined"
+    (again,) = await waiting(clinic)
+    assert {**again, "id": "", "push_id": ""} == {**item, "id": "", "push_id": ""}
+    right = {"op": "update", "collection": "records", "id": "metformin", "base_version": 1, "fields": {"dose": 20}}
+    assert (await released(clinic, again, {"operation": right}))["status"] == "updated"
+    assert await waiting(clinic) == []
+
+
+async def test_a_row_without_its_places_is_done_from_the_first_version(clinic: Clinic, tablet: App) -> None:
+    """As it was kept before they were, and as anybody may write by the other door."""
+    tablet.edit("records", "metformin", dose=15)
+    await tablet.sync()
+    row = {"id": "metformin", "_status": "updated", "_changed": "dose", "dose": 20}
+    kept = {"table": "records", "list": "updated", "row": row}
+    desk = Device(clinic, await clinic.token_for(device="desk"))
+    for places in ({}, {"last_pulled_at": 10**30, "pulled_since": 10**30}, {"last_pulled_at": "x", "pulled_since": -1}):
+        await desk.push({**kept, **places})
+        (item,) = await waiting(clinic)
+        assert (await released(clinic, item))["status"] == "conflict"
+    for odd in ({**kept, "table": []}, {**kept, "list": "gone"}, {**kept, "row": 5}):
+        await desk.push(odd)
+        (item,) = await waiting(clinic)
+        assert (await released(clinic, item))["status"] == "quarantined"
+        (item,) = await waiting(clinic)
+        await clinic.call("POST", f"/v1/sync/quarantine/{item['id']}/discard", {"reason": "junk"})
+
+
+async def test_a_deletion_of_what_is_not_there_has_nothing_to_do(clinic: Clinic, tablet: App) -> None:
+    auditor = App(clinic, await clinic.token_for(Role.AUDITOR, device="ledger"))
+    await auditor.push({"records": {"deleted": ["nowhere"]}})
+    (item,) = await waiting(clinic)
+    result = await released(clinic, item)
+    assert result == {"index": 0, "status": "unchanged", "collection": "records", "id": "nowhere", "version": None}
+
+
+async def test_a_decision_is_released_in_the_name_of_who_releases_it(clinic: Clinic, tablet: App, phone: App) -> None:
+    conflict = await disputed(tablet, phone)
+    desk = App(clinic, await clinic.token_for(Role.ASSISTANT, device="desk"))
+    await desk.pull()
+    desk.resolve(conflict, dose={"take": "mine"})
+    assert await desk.sync() == {conflict["id"]: "quarantined"}
+    (item,) = await waiting(clinic)
+    result = await released(clinic, item)
+    assert (result["status"], result["collection"], result["id"]) == ("updated", "conflicts", conflict["id"])
+    shown = await clinic.get(f"/v1/conflicts/{conflict['id']}")
+    assert (shown["state"], shown["resolution"]["account_id"]) == ("resolved", clinic.account_id)
+    await quiet(tablet, phone, desk)
+
+
+async def test_who_has_left_does_not_hear_of_what_they_decided(clinic: Clinic, tablet: App, phone: App) -> None:
+    conflict = await disputed(tablet, phone)
+    ben = App(clinic, await clinic.token_for(Role.CLINICIAN, device="desk", account=f"ben-{clinic.practice_id}"))
+    await ben.pull()
+    ben.resolve(conflict, dose={"take": "mine"})
+    changes = ben.changes()
+    assert await ben.sync() == {conflict["id"]: "updated"}
+    await clinic.left(f"ben-{clinic.practice_id}", sessions=True)
+    (result,) = (await ben.push(changes)).json()["results"]
+    assert (result["status"], result["version"], result["errors"][0]["code"]) == ("quarantined", None, "FORBIDDEN")
+    assert (await ben.push(changes)).json()["results"] == [result]
+    assert [item["id"] for item in await waiting(clinic)] == [result["quarantine_id"]]
+
+
+async def test_a_decision_about_an_old_head_waits_anew(clinic: Clinic, tablet: App, phone: App) -> None:
+    conflict = await disputed(tablet, phone)
+    auditor = App(clinic, await clinic.token_for(Role.AUDITOR, device="ledger"))
+    await auditor.pull()
+    auditor.resolve(conflict, dose={"take": "mine"})
+    before = (await clinic.get(f"/v1/conflicts/{conflict['id']}"))["state"]
+    assert await auditor.sync() == {conflict["id"]: "quarantined"}
+    phone.edit("records", "metformin", title="Metformin 500")
+    await phone.sync()
+    (item,) = await waiting(clinic)
+    assert [error["code"] for error in item["errors"]] == ["FORBIDDEN"]
+    result = await released(clinic, item)
+    assert (result["status"], [error["code"] for error in result["errors"]]) == ("quarantined", ["VERSION_CONFLICT"])
+    (again,) = await waiting(clinic)
+    assert (again["id"], again["operation"]) == (result["quarantine_id"], item["operation"])
+    assert (await clinic.get(f"/v1/conflicts/{conflict['id']}"))["state"] == before == "open"
 
 
 # -- many devices, at random --------------------------------------------------------------------------------------

@@ -143,16 +143,50 @@ async def worthless(clinic: Clinic) -> dict[str, tuple[str, str]]:
     }  # fmt: skip
 
 
+async def former(clinic: Clinic) -> dict[str, tuple[str, str]]:
+    """The same of somebody who was removed: it opens nothing, and hands in what they did."""
+    removed = f"removed-{clinic.practice_id}"
+    tokens = {
+        "a token of who was removed": (await clinic.token_for(account=removed), "SESSION_ENDED"),
+        "an old token of who was removed": (
+            await clinic.token_for(account=removed, ago=timedelta(hours=1)), "TOKEN_EXPIRED",
+        ),
+    }  # fmt: skip
+    await clinic.left(removed, sessions=True)
+    return {what: (f"Bearer {token}", code) for what, (token, code) in tokens.items()}
+
+
+def _kept(answer: httpx.Response) -> str:
+    """What is wrong with an answer to who may not do what they push."""
+    if answer.status_code != 200:
+        return f"is answered {answer.status_code}"
+    told = [(one["status"], one["version"], [error["code"] for error in one["errors"]]) for one in _results(answer)]
+    return "" if set(map(str, told)) == {str(("quarantined", None, ["FORBIDDEN"]))} else f"is told {told}"
+
+
+def _results(answer: httpx.Response) -> list[dict[str, Any]]:
+    results: list[dict[str, Any]] = answer.json()["results"]
+    return results
+
+
 async def intrusions(asked: Asked) -> list[str]:
     """Who gets in, or is not refused as they should be, although they show no good token."""
-    sent = await worthless(asked.clinic)
+    sent, removed = await worthless(asked.clinic), await former(asked.clinic)
+    if not asked.operation.kept:
+        sent |= removed
     written = await asked.clinic.written()
     wrong = []
     for what, (header, code) in sent.items():
         answer = await asked.sent({"Authorization": header} if header else {})
         if complaint := _refusal(asked, answer, 401, code):
             wrong.append(f"who shows {what} {complaint}")
-    return wrong + (["something was written"] if await asked.clinic.written() != written else [])
+    wrong += ["something was written"] if await asked.clinic.written() != written else []
+    if asked.operation.kept:
+        for what, (header, _) in removed.items():
+            if complaint := _kept(await asked.sent({"Authorization": header})):
+                wrong.append(f"who shows {what} {complaint}")
+        wrong += ["something was done"] if await asked.clinic.rows() != written[0] else []
+    return wrong
 
 
 async def trespasses(asked: Asked, role: Role) -> list[str]:
@@ -160,6 +194,11 @@ async def trespasses(asked: Asked, role: Role) -> list[str]:
     token, permission = await asked.clinic.token_for(role), asked.operation.permission
     written = await asked.clinic.written()
     answer = await asked.by(token)
+    if asked.operation.kept and permission not in PERMISSIONS[role]:
+        complaint = _kept(answer)
+        return [f"{role} {complaint}"] * bool(complaint) + ["something was done"] * (
+            await asked.clinic.rows() != written[0]
+        )
     changed = await asked.clinic.written() != written
     if permission is None or permission in PERMISSIONS[role]:
         if not answer.is_success or str(answer.status_code) not in asked.responses:

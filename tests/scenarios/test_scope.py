@@ -2,6 +2,7 @@
 
 import json
 from datetime import timedelta
+from typing import Any
 
 import httpx
 import pytest
@@ -11,7 +12,7 @@ from tests.integration.servers import Server
 
 from heallog.domain.access import Role
 
-from .apps import App, effect, settled, shows
+from .apps import App, disputes, effect, settled, shows
 
 PAGE = 50
 
@@ -51,35 +52,152 @@ async def test_membership_revoked_between_pages(clinic: Clinic, ben: str) -> Non
     refused(other, 400, "INVALID_CURSOR")
 
 
+async def waiting(clinic: Clinic) -> list[dict[str, Any]]:
+    """What Alice finds in quarantine, the oldest first."""
+    return (await clinic.get("/v1/sync/quarantine"))["items"][::-1]
+
+
+async def released(clinic: Clinic, item: dict[str, Any]) -> str:
+    """What becomes of it when Alice does it after all, as it was sent."""
+    answer = await clinic.call("POST", f"/v1/sync/quarantine/{item['id']}/release", {})
+    assert answer.status_code == 200, answer.text
+    (result,) = answer.json()["results"]
+    return str(result["status"])
+
+
+def kept(answer: httpx.Response) -> set[str]:
+    """The ids of what was pushed and kept for review, all of it; nothing else is in the answer."""
+    assert answer.status_code == 200, answer.text
+    results = answer.json()["results"]
+    told = {(one["status"], one["version"], *(error["code"] for error in one["errors"])) for one in results}
+    assert told == {("quarantined", None, "FORBIDDEN")}
+    assert not {"conflict_id", "severity", "flag"} & {name for one in results for name in one}
+    return {one["id"] for one in results}
+
+
+async def only_kept(clinic: Clinic, before: dict[str, int], items: int) -> None:
+    """All that a push left behind is in quarantine: nothing of it is live, and no device is told anything."""
+    after = await effect(clinic)
+    assert after == before | {
+        "quarantined": before["quarantined"] + items,
+        "entries": before["entries"] + 1,
+        "pushes": before["pushes"] + 1,
+    }
+
+
 async def test_revoked_member_pushes_old_work(clinic: Clinic, door: type[App], tablet: App, ben: str) -> None:
-    """It is refused, and nothing of it is live or consumed; back in the practice, the same push is done."""
+    """It is neither live nor lost, and shows him nothing; released by the owner it is live, from where he began."""
     phone = door(clinic, await clinic.token_for(device="phone", account=ben))
     await phone.pull()
     phone.edit("records", "metformin", dose=20)
-    phone.create("records", "cough", "ngozi", kind="note", text="x")
+    phone.create("patients", "chidi", family_name="Eze")
+    phone.create("records", "cough", "chidi", kind="note", text="x")
+    await removed(clinic, ben)
+    tablet.edit("records", "metformin", dose=15)
+    assert await tablet.sync() == {"metformin": "updated"}
+    before = await effect(clinic)
+    answer = await phone.push()
+    assert kept(answer) == {"metformin", "chidi", "cough"}
+    await only_kept(clinic, before, 3)
+    for path in ("/v1/sync/pull", ADDRESS, "/v1/sync/quarantine", "/v1/patients/chidi"):
+        refused(await clinic.call("GET", path, token=phone.token), 401, "SESSION_ENDED")
+    # The same again, which he may send for ever, is kept once.
+    assert (await phone.push()).json() == answer.json()
+    await only_kept(clinic, before, 3)
+    entry = (await clinic.get("/v1/audit"))["items"]
+    assert ("sync.push", "refused", ben, "former", "phone", "FORBIDDEN") in {
+        tuple(one[name] for name in ("action", "outcome", "account_id", "role", "device_id", "reason")) for one in entry
+    }
+    items = await waiting(clinic)
+    assert {(one["account_id"], one["device_id"]) for one in items} == {(ben, "phone")}
+    by_id = {(one["operation"].get("row") or one["operation"])["id"]: one for one in items}
+    assert "Eze" in json.dumps(by_id["chidi"]["operation"])
+    # A child waits for its parent.
+    assert await released(clinic, by_id["cough"]) == "quarantined"
+    assert [await released(clinic, by_id[name]) for name in ("chidi", "metformin")] == ["created", "conflict"]
+    (cough,) = await waiting(clinic)
+    assert await released(clinic, cough) == "created"
+    await tablet.sync()
+    assert shows(tablet, "records", "metformin", dose=15)
+    assert disputes(tablet) == {"dose": (10, 15, 20)}
+    assert shows(tablet, "patients", "chidi", family_name="Eze")
+    assert shows(tablet, "records", "cough", text="x")
+    assert await waiting(clinic) == []
+
+
+async def test_demoted_member_pushes_old_work(clinic: Clinic, door: type[App], tablet: App, ben: str) -> None:
+    """The same; and however far his device goes on, what is released starts from where it began."""
+
+    async def becomes(role: Role) -> None:
+        answer = await clinic.call("PATCH", f"/v1/practice/members/{ben}", {"role": role})
+        assert answer.status_code == 200, answer.text
+
+    phone = door(clinic, await clinic.token_for(device="phone", account=ben))
+    await phone.pull()
+    phone.edit("records", "metformin", dose=20)
+    tablet.edit("records", "metformin", dose=15)
+    await tablet.sync()
+    await becomes(Role.AUDITOR)
+    before = await effect(clinic)
+    assert await phone.sync() == {"metformin": "quarantined"}
+    after = await effect(clinic)
+    assert (after["versions"], after["quarantined"]) == (before["versions"], before["quarantined"] + 1)
+    await phone.sync()
+    # He has seen what there is, and writes again.
+    await becomes(Role.CLINICIAN)
+    phone.edit("records", "metformin", dose=25)
+    assert await phone.sync() == {"metformin": "updated"}
+    await phone.sync()
+    (item,) = await waiting(clinic)
+    assert [error["code"] for error in item["errors"]] == ["FORBIDDEN"]
+    assert await released(clinic, item) == "conflict"
+    await settled(tablet, phone)
+    assert shows(tablet, "records", "metformin", dose=25)
+    assert disputes(tablet) == {"dose": (10, 25, 20)}
+    assert await waiting(clinic) == []
+
+
+async def test_expired_token_of_a_former_member(clinic: Clinic, door: type[App], tablet: App, ben: str) -> None:
+    """Its device was offline when it happened: it hands in, and does nothing else. A member's is refused as ever."""
+    phone = door(clinic, await clinic.token_for(device="phone", account=ben))
+    await phone.pull()
+    phone.edit("records", "metformin", dose=20)
+    phone.token = await clinic.token_for(device="phone", account=ben, ago=timedelta(days=29))
+    before = await effect(clinic)
+    refused(await phone.push(), 401, "TOKEN_EXPIRED")
+    assert await effect(clinic) == before
+    await removed(clinic, ben)
+    assert kept(await phone.push()) == {"metformin"}
+    await only_kept(clinic, before, 1)
+    for path in ("/v1/sync/pull", ADDRESS, "/v1/sync/quarantine", "/v1/me"):
+        refused(await clinic.call("GET", path, token=phone.token), 401, "TOKEN_EXPIRED")
+    (item,) = await waiting(clinic)
+    assert await released(clinic, item) == "updated"
+    await tablet.sync()
+    assert shows(tablet, "records", "metformin", dose=20)
+    # A member again, he logs in as everybody does.
+    await clinic.container.database().pool.execute(
+        "UPDATE memberships SET ended_at = NULL WHERE practice_id = $1 AND account_id = $2", clinic.practice_id, ben
+    )
+    refused(await phone.push(), 401, "TOKEN_EXPIRED")
+
+
+@pytest.mark.parametrize("how", ["by himself", "by the owner"])
+async def test_former_member_who_was_logged_out_before(
+    clinic: Clinic, door: type[App], tablet: App, ben: str, how: str
+) -> None:
+    """401, and nothing is consumed: whoever has that token may have stolen it."""
+    phone = door(clinic, await clinic.token_for(device="phone", account=ben))
+    await phone.pull()
+    phone.edit("records", "metformin", dose=20)
+    if how == "by himself":
+        await clinic.call("POST", "/v1/auth/logout", token=phone.token)
+    else:
+        await clinic.call("DELETE", f"/v1/practice/members/{ben}/sessions")
     await removed(clinic, ben)
     before = await effect(clinic)
     refused(await phone.push(), 401, "SESSION_ENDED")
     assert await effect(clinic) == before
-    await clinic.container.database().pool.execute(
-        "UPDATE memberships SET ended_at = NULL, role = $3 WHERE practice_id = $1 AND account_id = $2",
-        clinic.practice_id,
-        ben,
-        Role.AUDITOR,
-    )
-    phone.token = await clinic.token_for(device="phone", account=ben)
-    refused(await phone.push(), 403, "FORBIDDEN")
-    assert (await effect(clinic))["versions"] == before["versions"]
-    await clinic.container.database().pool.execute(
-        "UPDATE memberships SET role = $3 WHERE practice_id = $1 AND account_id = $2",
-        clinic.practice_id,
-        ben,
-        Role.CLINICIAN,
-    )
-    assert await phone.sync() == {"metformin": "updated", "cough": "created"}
-    await settled(phone, tablet)
-    assert shows(tablet, "records", "metformin", dose=20)
-    assert shows(tablet, "records", "cough", text="x")
 
 
 QUEUE = 200

@@ -279,9 +279,13 @@ class Watermelon(Device):
         return [one for one in self.diary.entries if one.device == self.name and not one.acknowledged and not one.lost]
 
     async def _pull(self, since: int | None) -> Mapping[str, Any]:
-        answer: dict[str, Any] = await self.call(
-            "GET", f"{ADDRESS}?last_pulled_at={since or 0}&schema_version={watermelon.VERSION}"
-        )
+        try:
+            answer: dict[str, Any] = await self.call(
+                "GET", f"{ADDRESS}?last_pulled_at={since or 0}&schema_version={watermelon.VERSION}"
+            )
+        except Refused:
+            # `handIn` of the page.
+            return {"changes": {}, "timestamp": since or 1}
         for table, lists in answer["changes"].items():
             ids = [row["id"] for row in lists["updated"]]
             if len(ids) != len(set(ids)) or lists["created"] or lists["deleted"]:

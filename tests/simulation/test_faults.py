@@ -15,7 +15,7 @@ import pytest
 
 from heallog.adapters.postgres import feed
 from heallog.adapters.postgres.sync import SyncRepository
-from heallog.application.sync import watermelon as watermelon_sync
+from heallog.application.sync import rows
 from heallog.domain import conflicts
 from heallog.domain.sync import Feed
 
@@ -74,13 +74,13 @@ def _answers_are_not_kept(_: House) -> AbstractContextManager[None]:
 
 
 def _the_base_is_the_fresh_timestamp(_: House) -> AbstractContextManager[None]:
-    return planted(watermelon_sync, "_base", lambda standing, _: standing.after or 1)
+    return planted(rows, "_base", lambda standing, _: standing.after or 1)
 
 
 def _a_pushed_row_counts_as_seen(_: House) -> AbstractContextManager[None]:
     """The base of a client without tokens, as it was taken before this simulation was written."""
-    base = watermelon_sync._base
-    return planted(watermelon_sync, "_base", lambda standing, named: base(replace(standing, since=None), named))
+    base = rows._base
+    return planted(rows, "_base", lambda standing, named: base(replace(standing, since=None), named))
 
 
 def _another_value_takes_a_dispute_away(_: House) -> AbstractContextManager[None]:

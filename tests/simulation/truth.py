@@ -268,8 +268,8 @@ class Truth:
     # -- who has left changes nothing -----------------------------------------------------------------------------
 
     def _stays(self, device: Device, entries: Sequence[Entry]) -> None:
-        """What was entered after its person had left is on the device, and nowhere else."""
-        everywhere = Heap(one.operation for one in self.quarantine)
+        """What was entered after its person had left is on the device or was handed in, and nothing of it is live."""
+        everywhere = Heap([])
         for versions in self.versions.values():
             for version in versions:
                 everywhere.add(decode(version.content or b"{}"))
@@ -282,7 +282,12 @@ class Truth:
                     self.problems.append(f"entered after they had left: {entry}")
         shown = device.things()
         for (thing, path), entry in last.items():
-            if entry.late and thing in shown and not entry.is_in(dict(paths(shown[thing])).get(path)):
+            if (
+                entry.late
+                and not entry.acknowledged
+                and thing in shown
+                and not entry.is_in(dict(paths(shown[thing])).get(path))
+            ):
                 self.problems.append(f"lost on {device.name}: {entry}")
 
 

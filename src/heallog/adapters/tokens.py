@@ -93,12 +93,12 @@ class JwtAccessTokens:
         }
         return _signed(claims, self._key), life
 
-    def read(self, token: str) -> Bearer:
+    def read(self, token: str, since: datetime | None = None) -> Bearer:
         claims = self._claims(token)
         now = self._clock().timestamp()
         if max(claims.iat, claims.nbf) > now + LEEWAY or not 0 < claims.exp - claims.iat <= LIFE:
             raise _invalid()
-        if claims.exp <= now - LEEWAY:
+        if claims.exp <= now - LEEWAY and (since is None or claims.iat <= since.timestamp()):
             raise TokenExpired("the access token has expired; refresh it, or log in again")
         return Bearer(claims.sub, claims.prc, claims.sid, claims.dev)
 

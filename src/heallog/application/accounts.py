@@ -183,10 +183,10 @@ class Accounts:
         async with self._uow() as uow:
             account = await uow.accounts.get(actor.account_id)
             belonging = await uow.practices.belonging(actor.account_id)
-        practice = next((one for one, _ in belonging if one.id == actor.practice_id), None)
-        if account is None or practice is None:
+        found = next((one for one in belonging if one[0].id == actor.practice_id), None)
+        if account is None or found is None:
             raise NotAuthenticated("this account is not here any more")
-        return Registered(account, practice, actor.role, practices=belonging)
+        return Registered(account, *found, practices=belonging)
 
     async def rename(self, actor: Actor, name: str) -> Registered:
         """How a person is called from now on; what they did before shows the new name too, for it is by the account."""
@@ -213,7 +213,7 @@ class Accounts:
         async def work(uow: UnitOfWork, account: Account, now: datetime) -> tuple[list[Session], Tokens]:
             await uow.accounts.put(replace(account, password_hash=password_hash))
             ended = await self._sessions.end(uow, account.id, Ending.PASSWORD)
-            member = Membership(actor.practice_id, account.id, actor.role, now)
+            member = Membership(actor.practice_id, account.id, known.role, now)
             await uow.audit([noted(self._ids(), now, actor, "accounts.change-password")])
             tokens = await self._sessions.open(uow, member, actor.device_id, caller, now, "sessions.login")
             return list(ended), tokens

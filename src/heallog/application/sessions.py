@@ -13,7 +13,15 @@ from heallog.application.trail import Books, audited
 from heallog.domain.access import Actor, Caller
 from heallog.domain.accounts import Account, email_key
 from heallog.domain.audit import noted, operated
-from heallog.domain.errors import Forbidden, NotFound, SessionEnded, Unavailable, WrongState
+from heallog.domain.errors import (
+    Forbidden,
+    MembershipEnded,
+    NotFound,
+    SessionEnded,
+    TokenExpired,
+    Unavailable,
+    WrongState,
+)
 from heallog.domain.events import LoggedIn, SessionClosed
 from heallog.domain.practices import Membership
 from heallog.domain.sessions import (
@@ -37,12 +45,14 @@ SWEPT = timedelta(days=7)
 """How long what is over stays: a token that is replayed within a week is still known for what it is."""
 
 OVER = "the session has ended; log in again"
+LEFT = "the membership in this practice has ended; push what is on the device once more, for the practice to look at"
 
 
 class Sessions:
     """`keys` are what the next refresh token is derived with, the one in use first.
 
-    Where `verified_only`, an account whose e-mail address is not verified may do nothing but verify it.
+    Where `verified_only`, an account whose e-mail address is not verified may do nothing but verify it. For `queue` a
+    device may be offline with work that it has still to push.
     """
 
     def __init__(
@@ -58,6 +68,7 @@ class Sessions:
         chance: Chance,
         *,
         keys: Sequence[bytes],
+        queue: timedelta,
         verified_only: bool = False,
     ) -> None:
         self._uow = uow
@@ -70,6 +81,7 @@ class Sessions:
         self._ids = ids
         self._chance = chance
         self._keys = keys
+        self._queue = queue
         self._verified_only = verified_only
 
     # -- in -----------------------------------------------------------------------------------------------------
@@ -141,7 +153,8 @@ class Sessions:
     async def refresh(self, text: str, caller: Caller) -> Tokens:
         """The next tokens of a session; for the same token again, within ten seconds, the same ones.
 
-        Raises `SessionEnded` for everything else. A token that was used before ends the session for everyone.
+        Raises `SessionEnded` for everything else, `MembershipEnded` where that is why. A token that was used before
+        ends the session for everyone.
         """
         token = parse(text)
         if token is None:
@@ -165,6 +178,8 @@ class Sessions:
             await uow.commit()
         if what is Use.REPLAY:
             await self.blacklist([session])
+        if what is Use.OVER and session.ending is Ending.MEMBERSHIP and member is None:
+            raise MembershipEnded(LEFT)
         if answer is None:
             raise SessionEnded(OVER)
         return self._issued(after, answer)
@@ -204,6 +219,23 @@ class Sessions:
             standing.verified or not self._verified_only,
             standing.emergency_until is not None and now < standing.emergency_until,
         )
+
+    async def admit_to_hand_in(self, token: str, request_id: str) -> Actor:
+        """The same at a route that takes what a device did; and besides, without any role, whose membership has ended.
+
+        Such a device may have been offline when that happened, and gets no further tokens: its last one counts, expired
+        or not, until so long after its issue as a device may be offline. It must be of a session that the end of the
+        membership ended: one that was logged out, revoked or replayed before opens nothing.
+        """
+        try:
+            return await self.admit(token, request_id, unsafe=True)
+        except (SessionEnded, TokenExpired):
+            # That its tokens are on the blacklist says no more than the row does, which says why.
+            bearer = self._tokens.read(token, self._clock() - self._queue)
+            device_id = await self._reads.left(bearer)
+            if device_id is None:
+                raise
+        return Actor(bearer.account_id, bearer.practice_id, None, bearer.session_id, device_id, request_id)
 
     # -- out ----------------------------------------------------------------------------------------------------
 
@@ -295,9 +327,13 @@ class Sessions:
     # -- and what is left ---------------------------------------------------------------------------------------
 
     async def sweep(self) -> int:
-        """Delete what was over a week ago. How many rows that were."""
+        """Delete what was over a week ago. How many rows that were.
+
+        What ended with a membership stays for as long as its devices may hand in what they did.
+        """
         async with self._uow() as uow:
-            swept = await uow.sessions.sweep(self._clock() - SWEPT)
+            now = self._clock()
+            swept = await uow.sessions.sweep(now - SWEPT, now - max(SWEPT, self._queue))
             await uow.commit()
         return swept
 

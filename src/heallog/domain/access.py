@@ -112,17 +112,22 @@ class Caller:
     request_id: str = ""
 
 
+FORMER = "former"
+"""What the audit trail calls somebody whose membership has ended."""
+
+
 @dataclass(frozen=True, slots=True)
 class Actor:
     """Who acts: an account in a practice with a role, through a session on a device, in one request.
 
-    `emergency` says that the account has broken the glass. `verified` is false while its e-mail address has to be
-    verified and was not.
+    Without a `role` it is somebody whose membership has ended: they hand in what they did before they knew, and may do
+    nothing at all. `emergency` says that the account has broken the glass. `verified` is false while its e-mail address
+    has to be verified and was not.
     """
 
     account_id: str
     practice_id: str
-    role: Role
+    role: Role | None
     session_id: str
     device_id: str
     request_id: str = ""
@@ -133,6 +138,8 @@ class Actor:
     @property
     def capacity(self) -> str:
         """The role as the audit trail writes it: whoever acts through broken glass is seen to."""
+        if self.role is None:
+            return FORMER
         return f"{self.role}+emergency" if self.emergency else str(self.role)
 
 
@@ -140,6 +147,8 @@ def authorise(actor: Actor, permission: Permission) -> None:
     """Pass, or raise `EmailNotVerified` or `Forbidden`."""
     if not actor.verified:
         raise EmailNotVerified("verify your e-mail address first, with the code that was mailed to it")
+    if actor.role is None:
+        raise Forbidden("the membership in this practice has ended", context={"permission": str(permission)})
     if permission in PERMISSIONS[actor.role] or (actor.emergency and permission in EMERGENCY.get(actor.role, ())):
         return
     raise Forbidden(f"the role {actor.role} may not do this", context={"permission": str(permission)})

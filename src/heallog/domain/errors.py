@@ -83,6 +83,15 @@ class SessionEnded(DomainError):
     code = "SESSION_ENDED"
 
 
+class MembershipEnded(SessionEnded):
+    """The session ended because its account is no member of the practice any more.
+
+    What its device still has can be handed in: `Sessions.admit_to_hand_in`.
+    """
+
+    code = "MEMBERSHIP_ENDED"
+
+
 class OtpRequired(DomainError):
     """The password is right; the account asks for its second factor too."""
 

@@ -90,6 +90,8 @@ class SyncEvent:
     skew_ms: int | None = None
     disputes: tuple[str, ...] = ()
     """`field:policy` of each."""
+    member: bool = True
+    """Not where a former member handed something in: whatever that device has, nobody waits for it. It is not kept."""
 
 
 def outcome_of(status: int | None) -> Outcome:
@@ -129,6 +131,8 @@ def seen(events: Iterable[SyncEvent]) -> list[Device]:
     """The devices of events, by practice and id, each as its latest event left it."""
     found: dict[tuple[str, str], Device] = {}
     for event in events:
+        if not event.member:
+            continue
         key = event.practice_id, event.device_id
         before = found.get(key)
         if before is not None and before.seen_at > event.at:

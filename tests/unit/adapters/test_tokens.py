@@ -80,6 +80,22 @@ def test_whose_session_it_is_comes_back_and_cannot_be_changed() -> None:
         bearer.account_id = "ben"  # type: ignore[misc]
 
 
+def test_an_expired_token_is_read_where_it_was_issued_after_a_time() -> None:
+    later = at(NEW, now=NOON + timedelta(days=30))
+    assert later.read(TOKEN, NOON - timedelta(seconds=1)) == ALICE
+    assert OURS.read(TOKEN, NOON + timedelta(days=1)) == ALICE
+    for since in (None, NOON):
+        with pytest.raises(TokenExpired):
+            later.read(TOKEN, since)
+    for wrong in (
+        made(dumped(HEADER), dumped(CLAIMS), signing_key(OTHER)),
+        with_claims(aud="other"),
+        with_header(typ="JWT"),
+    ):
+        with pytest.raises(NotAuthenticated):
+            later.read(wrong, NOON - timedelta(days=1))
+
+
 def test_a_token_says_what_it_is_and_which_key_signed_it() -> None:
     assert HEADER == {"alg": "HS256", "kid": KID, "typ": "at+jwt"}
     assert CLAIMS.keys() == {"iss", "aud", "jti", "iat", "exp", "sub", "sid", "prc", "dev"}

@@ -413,6 +413,81 @@ async def test_whoever_was_removed_gets_no_further_tokens_and_comes_back_to_the_
     assert await lets_in(okafor, await okafor.sessions.refresh(tokens.refresh_token, HOME))
 
 
+async def left(world: World, who: str) -> None:
+    """As a practice removes a member."""
+    async with world.uow() as uow:
+        ended = await world.sessions.end(uow, who, Ending.MEMBERSHIP, "northside")
+        await uow.practices.put_member(Membership("northside", who, Role.CLINICIAN, NOON, world.clock()))
+        await uow.commit()
+    await world.sessions.blacklist(ended)
+
+
+async def test_whoever_was_removed_is_told_so_and_whoever_makes_up_a_token_is_not(okafor: World) -> None:
+    tokens = await okafor.login("dr_okafor")
+    out = await okafor.login("dr_okafor")
+    await okafor.sessions.logout(await okafor.who(out))
+    await left(okafor, "dr_okafor")
+    session = parse(tokens.refresh_token)
+    made_up = f"hlr_northside_{session.session_id}_1_{out.refresh_token[-64:]}"
+    codes = [
+        (await refused(okafor.sessions.refresh(one, HOME), SessionEnded)).code
+        for one in (tokens.refresh_token, tokens.refresh_token, out.refresh_token, made_up)
+    ]
+    assert codes == ["MEMBERSHIP_ENDED", "MEMBERSHIP_ENDED", "SESSION_ENDED", "SESSION_ENDED"]
+    # A member again, they log in as everybody does.
+    okafor.store.memberships["northside", "dr_okafor"] = Membership("northside", "dr_okafor", Role.CLINICIAN, NOON)
+    assert (await refused(okafor.sessions.refresh(tokens.refresh_token, HOME), SessionEnded)).code == "SESSION_ENDED"
+
+
+async def test_whoever_was_removed_hands_in_with_the_last_token_and_does_nothing_else(okafor: World) -> None:
+    tokens = await okafor.login("dr_okafor", device_id="tablet-1")
+    member = await okafor.sessions.admit_to_hand_in(tokens.access_token, "r-1")
+    assert member == await okafor.sessions.admit(tokens.access_token, "r-1", unsafe=True)
+    await left(okafor, "dr_okafor")
+    for after in (timedelta(), DAY, 398 * DAY):
+        okafor.clock.now += after
+        actor = await okafor.sessions.admit_to_hand_in(tokens.access_token, "r-2")
+        assert (actor.role, actor.capacity, actor.device_id) == (None, "former", "tablet-1")
+        assert (actor.account_id, actor.practice_id, actor.session_id) == ("dr_okafor", "northside", member.session_id)
+        for permission in Permission:
+            with pytest.raises(Forbidden):
+                authorise(actor, permission)
+        await refused(okafor.sessions.admit(tokens.access_token, "r-3", unsafe=False), DomainError)
+        await okafor.sessions.sweep()
+    okafor.clock.now += 2 * DAY
+    await refused(okafor.sessions.admit_to_hand_in(tokens.access_token, "r-4"), TokenExpired)
+    assert await okafor.sessions.sweep() > 0
+    assert list(okafor.store.sessions.values()).count(None) == len(okafor.store.sessions)
+
+
+async def test_who_is_a_member_hands_nothing_in_with_a_token_that_expired(okafor: World) -> None:
+    tokens = await okafor.login("dr_okafor")
+    okafor.clock.now += DAY
+    await refused(okafor.sessions.admit_to_hand_in(tokens.access_token, "r-1"), TokenExpired)
+
+
+@pytest.mark.parametrize("how", ["logged out", "copied", "too old", "blacklisted"])
+async def test_what_had_ended_before_hands_nothing_in(okafor: World, how: str) -> None:
+    tokens = await okafor.login("dr_okafor")
+    actor = await okafor.who(tokens)
+    if how == "logged out":
+        await okafor.sessions.logout(actor)
+    elif how == "copied":
+        await okafor.sessions.refresh(tokens.refresh_token, HOME)
+        okafor.clock.now += MINUTE
+        await refused(okafor.sessions.refresh(tokens.refresh_token, HOME), SessionEnded)
+    elif how == "too old":
+        okafor.clock.now += 31 * DAY
+    else:
+        await okafor.blacklist.revoke([("northside", actor.session_id)], okafor.clock() + HOUR)
+        await refused(okafor.sessions.admit_to_hand_in(tokens.access_token, "r-1"), SessionEnded)
+        return
+    await left(okafor, "dr_okafor")
+    await refused(
+        okafor.sessions.admit_to_hand_in(tokens.access_token, "r-1"), TokenExpired if how == "too old" else SessionEnded
+    )
+
+
 async def test_a_copied_token_of_someone_who_was_removed_is_refused_like_any(okafor: World) -> None:
     first = await okafor.login("dr_okafor")
     await okafor.sessions.refresh(first.refresh_token, HOME)

@@ -253,6 +253,7 @@ class World:
             ids,
             chance,
             keys=keys,
+            queue=timedelta(days=400),
             verified_only=verified_only,
         )
         codes = Codes(

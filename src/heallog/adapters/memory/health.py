@@ -35,7 +35,7 @@ class HealthLog:
         self._tables = tables
 
     def record(self, event: SyncEvent) -> None:
-        self._tables.sync_events[event.practice_id, event.id] = replace(event, position=None)
+        self._tables.sync_events[event.practice_id, event.id] = replace(event, position=None, member=True)
         for device in seen([event]):
             key = device.practice_id, device.device_id
             before = self._tables.sync_devices.get(key)

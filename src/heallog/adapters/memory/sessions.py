@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from heallog.adapters.memory.store import ConstraintViolated, Overlay, Store
 from heallog.application.ports.world import Clock
-from heallog.domain.sessions import Bearer, Session, Standing
+from heallog.domain.sessions import Bearer, Ending, Session, Standing
 
 
 class SessionRepository:
@@ -51,10 +51,13 @@ class SessionRepository:
         found = [replace(one) for one in self._tables.sessions.values() if one is not None and one.live(now)]
         return sorted(found, key=lambda session: (session.created_at, session.id), reverse=True)
 
-    async def sweep(self, before: datetime) -> int:
+    async def sweep(self, before: datetime, left: datetime) -> int:
         tables = self._tables
         over_sessions = [
-            key for key, one in tables.sessions.items() if one is not None and (one.ended_at or one.expires_at) < before
+            key
+            for key, one in tables.sessions.items()
+            if one is not None
+            and (one.ended_at or one.expires_at) < (left if one.ending is Ending.MEMBERSHIP else before)
         ]
         over_codes = [key for key, one in tables.codes.items() if one is not None and one.expires_at < before]
         over_tries = [key for key, one in tables.tries.items() if one is not None and one.last_at < before]
@@ -91,6 +94,13 @@ class SessionReads:
             store.accounts[session.account_id].verified_at is not None,
             max(broken, default=None),
         )
+
+    async def left(self, bearer: Bearer) -> str | None:
+        session = self._store.sessions.get((bearer.practice_id, bearer.session_id))
+        if session is None or (session.ending, session.account_id) != (Ending.MEMBERSHIP, bearer.account_id):
+            return None
+        member = self._store.memberships.get((session.practice_id, session.account_id))
+        return session.device_id if member is not None and member.ended_at is not None else None
 
 
 class MemoryTokenBlacklist:

@@ -13,6 +13,7 @@ from sqlalchemy import (
     Table,
     Text,
     bindparam,
+    case,
     column,
     delete,
     func,
@@ -173,17 +174,38 @@ def _standing() -> Statement:
 STANDING = _standing()
 
 
-def _deletion(table: Table, over: Any) -> Statement:
+LEFT = Statement(
+    select(sessions.c.device_id)
+    .join(
+        memberships,
+        (memberships.c.practice_id == sessions.c.practice_id) & (memberships.c.account_id == sessions.c.account_id),
+    )
+    .where(
+        *_THIS,
+        sessions.c.account_id == bindparam("account", type_=ID),
+        sessions.c.ending == literal(Ending.MEMBERSHIP, Text),
+        memberships.c.ended_at.is_not(None),
+    )
+)
+
+_BEFORE: Any = bindparam("before", type_=TIME)
+
+
+def _deletion(table: Table, over: Any, before: Any = _BEFORE) -> Statement:
     key = tuple_(*table.primary_key.columns)
     # What somebody holds is in use, and stays.
-    rested = select(*table.primary_key.columns).where(over < bindparam("before", type_=TIME))
+    rested = select(*table.primary_key.columns).where(over < before)
     rested = rested.with_for_update(skip_locked=True)
     gone = delete(table).where(key.in_(rested)).returning(literal(1).label("one")).cte("gone")
     return Statement(select(func.count()).select_from(gone))
 
 
+SWEEP_SESSIONS = _deletion(
+    sessions,
+    func.coalesce(sessions.c.ended_at, sessions.c.expires_at),
+    case((sessions.c.ending == literal(Ending.MEMBERSHIP, Text), bindparam("left", type_=TIME)), else_=_BEFORE),
+)
 SWEEP = (
-    _deletion(sessions, func.coalesce(sessions.c.ended_at, sessions.c.expires_at)),
     _deletion(one_time_codes, one_time_codes.c.expires_at),
     _deletion(tries, tries.c.last_at),
     _deletion(revoked_tokens, revoked_tokens.c.expires_at),
@@ -233,8 +255,10 @@ class SessionRepository:
     async def live(self, now: datetime) -> Sequence[Session]:
         return [session for row in await self._executor.fetch(LIVE, now=now) if (session := _session(row))]
 
-    async def sweep(self, before: datetime) -> int:
-        return sum([(await self._executor.row(statement, before=before))[0] for statement in SWEEP])
+    async def sweep(self, before: datetime, left: datetime) -> int:
+        swept = [await self._executor.row(SWEEP_SESSIONS, before=before, left=left)]
+        swept += [await self._executor.row(statement, before=before) for statement in SWEEP]
+        return sum(count for (count,) in swept)
 
 
 class SessionReads:
@@ -246,6 +270,12 @@ class SessionReads:
 
     def standing(self, bearer: Bearer) -> Awaitable[Standing | None]:
         return self.rows((bearer.practice_id, bearer.session_id), _holder)
+
+    async def left(self, bearer: Bearer) -> str | None:
+        row = await self._executor.row(
+            LEFT, new_practice_id=bearer.practice_id, new_id=bearer.session_id, account=bearer.account_id
+        )
+        return None if row is None else row["device_id"]
 
     async def _ask(self, asked: Sequence[_Pair]) -> Sequence[Row]:
         pairs = [{"practice_id": practice, "session_id": session} for practice, session in dict.fromkeys(asked)]

@@ -24,8 +24,11 @@ class SessionRepository(Protocol):
     async def live(self, now: datetime) -> Sequence[Session]:
         """Everybody's live sessions, locked (for the operator's command line)."""
 
-    async def sweep(self, before: datetime) -> int:
-        """Delete what was over before then: sessions, codes, tries, revoked tokens. How many rows that were."""
+    async def sweep(self, before: datetime, left: datetime) -> int:
+        """Delete what was over before then: sessions, codes, tries, revoked tokens. How many rows that were.
+
+        Sessions that ended with a membership go when that was before `left`.
+        """
 
 
 class SessionReads(Protocol):
@@ -33,6 +36,12 @@ class SessionReads(Protocol):
 
     def standing(self, bearer: Bearer) -> Awaitable[Standing | None]:
         """What the holder of a session is now. None where there is none, it has ended, or the membership has."""
+
+    async def left(self, bearer: Bearer) -> str | None:
+        """The device of a session that ended because the membership did, where its account is still no member.
+
+        None of every other session, and where the account is not the bearer's.
+        """
 
 
 class TokenBlacklist(Protocol):
@@ -51,5 +60,5 @@ class AccessTokens(Protocol):
     def issue(self, session: Session, at: datetime) -> tuple[str, int]:
         """The token of the session's present generation, and how many seconds it is good for; the same each time."""
 
-    def read(self, token: str) -> Bearer:
-        """Raises `NotAuthenticated` or `TokenExpired`."""
+    def read(self, token: str, since: datetime | None = None) -> Bearer:
+        """Raises `NotAuthenticated` or `TokenExpired`. One that was issued after `since` is read though it expired."""

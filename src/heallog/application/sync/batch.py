@@ -8,6 +8,7 @@ import asyncio
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from types import TracebackType
 from typing import Any, Self
 
@@ -39,11 +40,15 @@ _ABSENT: Any = object()
 
 
 class Batch:
-    """Everything that one device's operations need, locked; and what they make of it."""
+    """Everything that one device's operations need, locked; and what they make of it.
 
-    def __init__(self, uow: UnitOfWork, actor: Actor) -> None:
+    Where they were `said` at a time and are done only now, what the device has said since is no base of theirs.
+    """
+
+    def __init__(self, uow: UnitOfWork, actor: Actor, said: datetime | None = None) -> None:
         self._uow = uow
         self._actor = actor
+        self._said = said
         self.heads: dict[Key, Head] = {}
         self._lineages: dict[Number, tuple[Version | None, Version | None]] = {}
         self._versions: dict[Number, Version] = {}
@@ -109,8 +114,12 @@ class Batch:
         new = sorted(set(asked) - self._lineages.keys())
         if new:
             await self.sent()
-            self._lineages |= await self._uow.versions.lineages(self._actor.practice_id, new, self._actor.device_id)
+            found = await self._uow.versions.lineages(self._actor.practice_id, new, self._actor.device_id)
+            self._lineages |= {key: (started, self._earlier(own)) for key, (started, own) in found.items()}
             self._versions = {key: found for key, (found, _) in self._lineages.items() if found is not None}
+
+    def _earlier(self, own: Version | None) -> Version | None:
+        return None if own is not None and self._said is not None and own.received_at > self._said else own
 
     # -- doing --------------------------------------------------------------------------------------------------
 

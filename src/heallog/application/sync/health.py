@@ -83,6 +83,7 @@ class Health:
                 tally.position,
                 tally.skew_ms,
                 tuple(f"{field}:{policy}" for field, policy in tally.disputes),
+                actor.role is not None,
             )
         )
 

@@ -11,7 +11,7 @@ from heallog.application.patience import ONCE, Patience, retried
 from heallog.application.patients import Patients
 from heallog.application.ports.patients import PatientReads
 from heallog.application.ports.records import RecordReads
-from heallog.application.ports.unit_of_work import UnitOfWorkFactory
+from heallog.application.ports.unit_of_work import UnitOfWork, UnitOfWorkFactory
 from heallog.application.ports.versions import VersionReads
 from heallog.application.ports.world import Clock, Ids
 from heallog.application.records import Records
@@ -20,7 +20,7 @@ from heallog.application.trail import Books, audited
 from heallog.application.versions import Why
 from heallog.domain.access import Actor, Permission, authorise
 from heallog.domain.audit import noted
-from heallog.domain.errors import DomainError, HeldBack, InvalidFields, PushConflict, Unavailable
+from heallog.domain.errors import DomainError, Forbidden, HeldBack, InvalidFields, PushConflict, Unavailable
 from heallog.domain.events import PushCommitted
 from heallog.domain.fields import as_came, canonical
 from heallog.domain.health import Tally
@@ -70,29 +70,33 @@ class Pushes:
     @audited("sync.push")
     @retried("sync.push")
     async def push(
-        self, actor: Actor, push: Push, again: Sequence[tuple[Stream, str]] = (), tally: Tally | None = None
+        self,
+        actor: Actor,
+        push: Push,
+        again: Sequence[tuple[Stream, str]] = (),
+        said: datetime | None = None,
+        tally: Tally | None = None,
     ) -> bytes:
         """The answer, as JSON bytes: of each operation what became of it. The same push again gets the same answer.
 
-        What is in `again` comes at the next pull, whatever became of it. `tally` hears what was done: nothing, where it
-        had been done before.
+        What is in `again` comes at the next pull, whatever became of it. `said` is when it came, where it is done only
+        now. `tally` hears what was done: nothing, where it had been done before.
 
-        Raises `InvalidFields` where the id of a push stands for another one, `PushConflict` in the mode `strict`.
+        Of who may not write, or not any more, all is quarantined. Raises `InvalidFields` where the id of a push stands
+        for another one, `PushConflict` in the mode `strict`.
         """
-        authorise(actor, Permission.WRITE_RECORDS)
         digest = hashlib.sha256(as_came(push.as_sent)).digest()
+        if (refusal := refused(actor)) is not None:
+            return await self._aside(actor, push, refusal, digest, again, tally)
         async with self._uow() as uow:
-            await uow.exclusive(actor.practice_id, f"push/{actor.device_id}")
-            known = await uow.sync.pushed(actor.practice_id, actor.device_id, push.id)
-            if known is not None:
-                if known.digest != digest:
-                    raise unlike()
-                return known.answer
+            kept = await kept_of(uow, actor, push.id, digest)
+            if isinstance(kept, bytes):
+                return kept
             now = self._clock()
-            batch = Batch(uow, actor)
+            batch = Batch(uow, actor, said)
             await batch.load([_wanted(operation) for operation in push.operations])
             try:
-                outcomes, quarantined = await self._applied(actor, push, batch, now)
+                outcomes, quarantined = await self._applied(actor, push, batch, now, said)
             finally:
                 await batch.sent()
             if push.mode != MERGE and (clashes := [one for one in outcomes if one.status is Status.CONFLICT]):
@@ -105,16 +109,51 @@ class Pushes:
                 await uow.sync.quarantine(quarantined)
             answer = canonical({"push_id": push.id, "results": [one.as_dict() for one in outcomes]})
             uow.sync.again(actor.practice_id, again)
-            await uow.sync.keep(pushed(actor, push.id, now, digest, answer))
+            await uow.sync.keep(pushed(actor, kept, now, digest, answer))
             await uow.audit([noted(self._ids(), now, actor, "sync.push", thing_id=push.id)])
             uow.tell(PushCommitted(actor.practice_id, push.id, actor.account_id, actor.request_id, versions))
             await uow.commit()
         if tally is not None:
-            _told(tally, push, outcomes, batch, now)
+            _told(tally, push, outcomes, batch.disputed(), now)
+        return answer
+
+    async def _aside(
+        self,
+        actor: Actor,
+        push: Push,
+        refusal: DomainError,
+        digest: bytes,
+        again: Sequence[tuple[Stream, str]],
+        tally: Tally | None,
+    ) -> bytes:
+        """Keep all of a push for a person to look at, and look at nothing that it is about."""
+        async with self._uow() as uow:
+            kept = await kept_of(uow, actor, push.id, digest)
+            if isinstance(kept, bytes):
+                return kept
+            now = self._clock()
+            outcomes = [_refused(operation, refusal, self._ids()) for operation in push.operations]
+            items = [
+                Quarantined.of(actor, push.id, one.quarantine_id or "", operation, one, now)
+                for one, operation in zip(outcomes, push.operations, strict=True)
+            ]
+            if items:
+                await uow.sync.quarantine(items)
+            answer = canonical({"push_id": push.id, "results": [one.as_dict() for one in outcomes]})
+            if actor.role is not None:
+                uow.sync.again(actor.practice_id, again)
+            await uow.sync.keep(pushed(actor, kept, now, digest, answer))
+            await uow.audit(
+                [noted(self._ids(), now, actor, "sync.push", "refused", thing_id=push.id, reason=refusal.code)]
+            )
+            uow.tell(PushCommitted(actor.practice_id, push.id, actor.account_id, actor.request_id, 0))
+            await uow.commit()
+        if tally is not None:
+            _told(tally, push, outcomes, [], now)
         return answer
 
     async def _applied(
-        self, actor: Actor, push: Push, batch: Batch, now: datetime
+        self, actor: Actor, push: Push, batch: Batch, now: datetime, said: datetime | None
     ) -> tuple[list[Outcome], list[Quarantined]]:
         capabilities = self._over(batch, now)
         outcomes: dict[int, Outcome] = {}
@@ -136,16 +175,16 @@ class Pushes:
                     raise
                 except DomainError as error:
                     refusal = error
-                    refused = operation
+                    refused_one = operation
                     break
             if refusal is not None:
                 batch.back_to(mark)
-                made = [
-                    _refused(one, refusal if one is refused else None, self._ids()) for one in contribution.operations
-                ]
+                # What was said in one breath (a row that is changed and deleted) is kept once.
+                apart = {one.index: one for one in contribution.operations} | {refused_one.index: refused_one}
+                made = [_refused(one, refusal if one is refused_one else None, self._ids()) for one in apart.values()]
                 quarantined += [
-                    Quarantined.of(actor, push.id, one.quarantine_id or "", operation, one, now)
-                    for one, operation in zip(made, contribution.operations, strict=True)
+                    Quarantined.of(actor, push.id, one.quarantine_id or "", operation, one, said or now)
+                    for one, operation in zip(made, apart.values(), strict=True)
                 ]
             outcomes.update({one.index: one for one in made})
         return [outcomes[index] for index in sorted(outcomes)], quarantined
@@ -186,6 +225,34 @@ class Pushes:
         )
 
 
+def refused(actor: Actor) -> Forbidden | None:
+    """Why nothing is done that somebody pushes; None where they may write. Raises `EmailNotVerified`."""
+    try:
+        authorise(actor, Permission.WRITE_RECORDS)
+    except Forbidden as refusal:
+        return refusal
+    return None
+
+
+async def kept_of(uow: UnitOfWork, actor: Actor, push_id: str, digest: bytes) -> bytes | str:
+    """The answer that was kept of a push; or where there is none, the id to keep one under.
+
+    Pushes are named by devices, and a device may be shared. So that a former member learns nothing of the others there,
+    theirs are kept under names that no device can give; and what they had pushed before is theirs still.
+    """
+    practice_id, device_id, names = actor.practice_id, actor.device_id, [push_id]
+    if actor.role is None:
+        names.insert(0, f"former:{actor.account_id}:{push_id}")
+    await uow.exclusive(practice_id, f"push/{device_id}" if actor.role is not None else f"former/{actor.account_id}")
+    for name in names:
+        known = await uow.sync.pushed(practice_id, device_id, name)
+        if known is not None and (actor.role is not None or known.account_id == actor.account_id):
+            if known.digest != digest:
+                raise unlike()
+            return known.answer
+    return names[0]
+
+
 def _status(before: Head | None, head: Head) -> Status:
     if before is None:
         return Status.CREATED
@@ -218,14 +285,16 @@ def errors(error: DomainError) -> tuple[dict[str, str], ...]:
     return ({"field": error.field or "", "code": error.code, "message": error.message},)
 
 
-def _told(tally: Tally, push: Push, outcomes: Sequence[Outcome], batch: Batch, now: datetime) -> None:
+def _told(
+    tally: Tally, push: Push, outcomes: Sequence[Outcome], disputes: Sequence[tuple[str, str]], now: datetime
+) -> None:
     """After the commit, once: a push of WatermelonDB is done in several."""
     statuses = [one.status for one in outcomes]
     tally.records += len(statuses)
     tally.conflicts += statuses.count(Status.CONFLICT)
     tally.merges += statuses.count(Status.MERGED)
     tally.quarantined += statuses.count(Status.QUARANTINED)
-    tally.disputes += batch.disputed()
+    tally.disputes += disputes
     times = [operation.client_time for operation in push.operations if operation.client_time is not None]
     if times:
         tally.skew_ms = round((max(times) - now).total_seconds() * 1000)

@@ -8,6 +8,8 @@ from heallog.application.patience import ONCE, Patience, retried
 from heallog.application.ports.unit_of_work import UnitOfWork, UnitOfWorkFactory
 from heallog.application.ports.world import Clock, Ids
 from heallog.application.sync.push import Pushes
+from heallog.application.sync.rows import Sent
+from heallog.application.sync.watermelon import Watermelon
 from heallog.application.trail import Books, audited
 from heallog.domain import pushes
 from heallog.domain.access import Actor, Permission, authorise
@@ -23,6 +25,7 @@ class Quarantine:
         self,
         uow: UnitOfWorkFactory,
         pushes: Pushes,
+        watermelon: Watermelon,
         books: Books,
         clock: Clock,
         ids: Ids,
@@ -32,6 +35,7 @@ class Quarantine:
         self.patience = patience
         self._uow = uow
         self._pushes = pushes
+        self._watermelon = watermelon
         self.books = books
         self._clock = clock
         self._ids = ids
@@ -49,15 +53,20 @@ class Quarantine:
     async def release(self, actor: Actor, quarantine_id: str, operation: Any) -> bytes:
         """Do it after all: as it was said, or as it is put right now (`operation`); in the name of whoever releases it.
 
-        The answer is that of the push. What still cannot be done is quarantined anew. Raises `NotFound`.
+        As it was said, it starts from what its device had then, also where it was said as a row of WatermelonDB. The
+        answer is that of a push. What still cannot be done is quarantined anew. Raises `NotFound`.
         """
         authorise(actor, Permission.RESOLVE_CONFLICTS)
         async with self._uow() as uow:
             item = await self._open(uow, actor, quarantine_id)
-        said = item.operation if operation is None else operation
-        push = pushes.read({"push_id": quarantine_id, "contributions": [{"operations": [said]}]}, 1)
+        on, row = replace(actor, device_id=item.device_id), Sent.of(item.operation) if operation is None else None
         # Once only: where the answer is lost, the same release finds the push and goes on to close.
-        answer = await self._pushes.push(replace(actor, device_id=item.device_id), push)
+        if row is not None:
+            answer = await self._watermelon.release(on, item, row)
+        else:
+            said = item.operation if operation is None else operation
+            push = pushes.read({"push_id": quarantine_id, "contributions": [{"operations": [said]}]}, 1)
+            answer = await self._pushes.push(on, push, said=item.at if operation is None else None)
         await self._close(actor, quarantine_id, "quarantines.release")
         return answer
 

@@ -8,28 +8,35 @@ from typing import Any
 from heallog.application.conflicts import Conflicts
 from heallog.application.patience import ONCE, Patience, retried
 from heallog.application.ports.conflicts import ConflictReads
-from heallog.application.ports.sync import FeedReads, Page, Standing
-from heallog.application.ports.unit_of_work import UnitOfWorkFactory
+from heallog.application.ports.sync import FeedReads, Page, Standing, Window
+from heallog.application.ports.unit_of_work import UnitOfWork, UnitOfWorkFactory
 from heallog.application.ports.world import Clock, Ids
 from heallog.application.sync.pull import READING
-from heallog.application.sync.push import Pushes, errors
+from heallog.application.sync.push import Pushes, errors, kept_of, refused
+from heallog.application.sync.rows import Changes, Had, Key, Sent, bare, operations, sent_in
 from heallog.application.trail import Books, audited
 from heallog.application.versions import Why
-from heallog.domain import records, watermelon
+from heallog.domain import watermelon
 from heallog.domain.access import Actor, Permission, authorise
 from heallog.domain.audit import noted
-from heallog.domain.errors import DomainError, FieldError, InvalidFields, ResyncRequired, Unavailable, VersionConflict
-from heallog.domain.fields import ID, Errors, as_came, canonical, decode, printable, same
+from heallog.domain.errors import (
+    DomainError,
+    FieldError,
+    Forbidden,
+    InvalidFields,
+    ResyncRequired,
+    Unavailable,
+    VersionConflict,
+)
+from heallog.domain.fields import as_came, canonical, decode, same
 from heallog.domain.health import Tally
-from heallog.domain.pushes import MERGE, Contribution, Operation, Push, Quarantined, Status, pushed
+from heallog.domain.pushes import MERGE, Contribution, Push, Quarantined, Status, pushed
 from heallog.domain.sync import AWAY, RESTORED, Place, Stream
 from heallog.domain.versions import Collection
-from heallog.domain.watermelon import DELETED_AT, RESOLUTION, TABLES, Edit, Table
+from heallog.domain.watermelon import RESOLUTION, TABLES
 
 PAGE = 2_000
 """Items that are read at a time: what a pull holds in memory, however long it is."""
-
-Changes = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,24 +45,6 @@ class Pulled:
 
     first: bytes
     rest: AsyncGenerator[bytes, None] | None
-
-
-@dataclass(frozen=True, slots=True)
-class Sent:
-    """A row as it was pushed, or an id under `deleted`; `place` is the list that it stood in."""
-
-    table: Table
-    place: str
-    raw: Any
-
-    @property
-    def id(self) -> str | None:
-        """Its id, where it has one that could be an id."""
-        found = self.raw if self.place == "deleted" else self.raw.get("id") if isinstance(self.raw, dict) else None
-        return found if isinstance(found, str) and ID.pattern.fullmatch(found) else None
-
-    def as_sent(self) -> dict[str, Any]:
-        return {"table": self.table.stream, "list": self.place, "row": self.raw}
 
 
 class Watermelon:
@@ -129,7 +118,7 @@ class Watermelon:
         """Keep where the device was and will be. Raises `ResyncRequired` where that is not told any more."""
         if last_pulled_at > _timestamp(page.head):
             raise ResyncRequired(RESTORED)
-        if _lost(last_pulled_at, page.floor, page.head):
+        if _lost(Window(None, page.floor, page.head), last_pulled_at):
             raise ResyncRequired(AWAY)
         async with self._uow() as uow:
             now = self._clock()
@@ -176,9 +165,9 @@ class Watermelon:
         What can never be done is quarantined and acknowledged: the client has nothing to send again. After it, every
         row comes to the device as it is here. `tally` hears what was done of it.
         """
-        authorise(actor, Permission.WRITE_RECORDS)
+        may = refused(actor) is None
         tally = tally or Tally()
-        sent = _sent(changes, self._most)
+        sent = sent_in(changes, self._most)
         body = hashlib.sha256(as_came([actor.device_id, last_pulled_at, changes])).hexdigest()[:40]
         decided = [one for one in sent if one.table.stream is Stream.CONFLICTS]
         results = [await self._decide(actor, f"wm-{body}-c{number}", one) for number, one in enumerate(decided)]
@@ -187,35 +176,65 @@ class Watermelon:
         rows = [one for one in sent if one.table.stream is not Stream.CONFLICTS]
         for number, start in enumerate(range(0, len(rows), self._part_size)):
             part = rows[start : start + self._part_size]
-            results += await self._part(actor, last_pulled_at, f"wm-{body}-{number}", part, tally)
+            results += await self._part(actor, last_pulled_at, f"wm-{body}-{number}", part, tally, may=may)
         return {"experimentalRejectedIds": {}, "results": results}
 
     async def _part(
-        self, actor: Actor, last_pulled_at: int, push_id: str, rows: Sequence[Sent], tally: Tally
+        self, actor: Actor, last_pulled_at: int, push_id: str, rows: Sequence[Sent], tally: Tally, *, may: bool
     ) -> list[dict[str, Any]]:
         keys = [(Collection(one.table.stream), one.id) for one in rows if one.id is not None]
         async with self._uow() as uow:
             window = await uow.sync.window(actor.practice_id, actor.device_id, last_pulled_at)
             # A device that pulled nothing before it pushed has what it names.
             lo = last_pulled_at if window.lo is None else window.lo
-            standing = await uow.sync.standing(actor.practice_id, actor.device_id, keys, lo, last_pulled_at)
-        if any(_lost(place, window.floor, window.head) for place in (lo, last_pulled_at)):
-            # Whatever came after the first version it may not have seen: rather a conflict than to overwrite it.
-            standing = {key: replace(one, before=1) for key, one in standing.items()}
-        asked = [_operations(index, one, standing) for index, one in enumerate(rows)]
+            lost = _lost(window, lo, last_pulled_at)
+            had = Had(last_pulled_at, None if lost else lo)
+            if may:
+                standing = await self._standing(uow, actor, keys, lo, last_pulled_at, lost=lost)
+                asked = [operations(index, one, standing, had) for index, one in enumerate(rows)]
+            else:
+                asked = [(bare(index, one, had),) for index, one in enumerate(rows)]
         as_sent = {"last_pulled_at": last_pulled_at, "rows": [one.as_sent() for one in rows]}
-        contributions = tuple(Contribution(operations) for operations in asked if operations)
+        contributions = tuple(Contribution(one) for one in asked if one)
         push = Push(push_id, MERGE, contributions, as_sent)
         again = [(one.table.stream, one.id) for one in rows if one.id is not None]
         answer = decode(await self._pushes.push(actor, push, again, tally=tally))["results"]
         told = {one["index"]: one for one in answer}
         return [_result(one, told.get(index)) for index, one in enumerate(rows)]
 
+    async def _standing(
+        self, uow: UnitOfWork, actor: Actor, keys: Sequence[Key], lo: int, hi: int, *, lost: bool
+    ) -> dict[Key, Standing]:
+        found = await uow.sync.standing(actor.practice_id, actor.device_id, keys, lo, hi)
+        # Whatever came after the first version it may not have seen: rather a conflict than to overwrite it.
+        return {key: replace(one, before=1) for key, one in found.items()} if lost else found
+
+    async def release(self, actor: Actor, item: Quarantined, sent: Sent) -> bytes:
+        """Do what a quarantined row asked for, as a native push answers it: from what its device had when it pushed."""
+        if sent.table.stream is Stream.CONFLICTS:
+            decided = await self._decide(actor, item.id, sent)
+            return _answer(item.id, [{"index": 0, "collection": decided.pop("table"), **decided}])
+        keys = [] if sent.id is None else [(Collection(sent.table.stream), sent.id)]
+        had = Had.of(item.operation)
+        async with self._uow() as uow:
+            window = await uow.sync.window(actor.practice_id, actor.device_id, had.last_pulled_at)
+            lost = had.pulled_since is None or _lost(window, had.pulled_since, had.last_pulled_at)
+            lo, hi = had.pulled_since or 0, had.last_pulled_at
+            standing = await self._standing(uow, actor, keys, lo, hi, lost=lost)
+        asked = operations(0, sent, standing, had)
+        if not asked:
+            kept = {"index": 0, "status": Status.UNCHANGED, "collection": sent.table.stream, "id": sent.id}
+            return _answer(item.id, [kept | {"version": None}])
+        push = Push(item.id, MERGE, (Contribution(asked),), item.operation)
+        return await self._pushes.push(actor, push, said=item.at)
+
     # -- deciding about conflicts ---------------------------------------------------------------------------------
 
     async def _decide(self, actor: Actor, push_id: str, sent: Sent) -> dict[str, Any]:
         """A resolution that was written into a conflict's row. One that does not hold any more is quarantined."""
         try:
+            # Before anything is looked at: whether it was decided is nobody's business who may not write.
+            authorise(actor, Permission.WRITE_RECORDS)
             version = await self._resolved(actor, sent)
         except Unavailable:
             raise
@@ -282,17 +301,17 @@ class Watermelon:
             "errors": list(told),
         }
         async with self._uow() as uow:
-            await uow.exclusive(actor.practice_id, f"push/{actor.device_id}")
-            known = await uow.sync.pushed(actor.practice_id, actor.device_id, push_id)
-            if known is not None:
-                first: dict[str, Any] = decode(known.answer)
+            kept = await kept_of(uow, actor, push_id, b"")
+            if isinstance(kept, bytes):
+                first: dict[str, Any] = decode(kept)
                 return first
             who = actor.practice_id, quarantine_id, push_id, actor.account_id, actor.device_id
             await uow.sync.quarantine([Quarantined(*who, now, sent.as_sent(), told)])
-            await uow.sync.keep(pushed(actor, push_id, now, b"", canonical(result)))
-            if sent.id is not None:
+            await uow.sync.keep(pushed(actor, kept, now, b"", canonical(result)))
+            if sent.id is not None and actor.role is not None:
                 uow.sync.again(actor.practice_id, [(Stream.CONFLICTS, sent.id)])
-            await uow.audit([noted(self._ids(), now, actor, "sync.push", thing_id=push_id)])
+            outcome, reason = ("refused", error.code) if isinstance(error, Forbidden) else ("done", None)
+            await uow.audit([noted(self._ids(), now, actor, "sync.push", outcome, thing_id=push_id, reason=reason)])
             await uow.commit()
         return result
 
@@ -308,9 +327,9 @@ def _timestamp(head: int) -> int:
     return max(head, 1)
 
 
-def _lost(place: int, floor: int, head: int) -> bool:
-    """Whether a place of the feed is one of which nobody can tell any more what lay before it."""
-    return 1 < place < floor or place > _timestamp(head)
+def _lost(window: Window, *places: int) -> bool:
+    """Whether one of these places of the feed is one of which nobody can tell any more what lay before it."""
+    return any(1 < place < window.floor or place > _timestamp(window.head) for place in places)
 
 
 def _after(last_pulled_at: int) -> Place:
@@ -323,6 +342,11 @@ def _whole(tables: Sequence[Stream], page: Page) -> bytes:
     return b'{"changes":{' + b",".join(parts) + _END % _timestamp(page.head)
 
 
+def _answer(push_id: str, results: Sequence[Mapping[str, Any]]) -> bytes:
+    """As that of a native push."""
+    return canonical({"push_id": push_id, "results": results})
+
+
 def _result(sent: Sent, told: Mapping[str, Any] | None) -> dict[str, Any]:
     """What became of a row. One without an operation changed nothing."""
     result: dict[str, Any] = {"table": sent.table.stream, "id": sent.id, "status": Status.UNCHANGED, "version": None}
@@ -331,123 +355,3 @@ def _result(sent: Sent, told: Mapping[str, Any] | None) -> dict[str, Any]:
     if sent.place == "updated" and result["status"] == Status.CREATED:
         result["flag"] = "unknown_id"
     return result
-
-
-# -- from rows to operations ----------------------------------------------------------------------------------------
-
-_ORDER: Sequence[tuple[Stream, str]] = (
-    (Stream.CONFLICTS, "created"),
-    (Stream.CONFLICTS, "updated"),
-    (Stream.CONFLICTS, "deleted"),
-    (Stream.PATIENTS, "created"),
-    (Stream.PATIENTS, "updated"),
-    (Stream.RECORDS, "created"),
-    (Stream.RECORDS, "updated"),
-    (Stream.RECORDS, "deleted"),
-    (Stream.PATIENTS, "deleted"),
-)
-"""Decisions first, for they are about the head that a person saw; nothing before what it is of, and deletions last."""
-
-
-def _sent(changes: Changes, most: int) -> list[Sent]:
-    """The rows of a push, in the order in which they are done. Raises `InvalidFields` where it is no changes object."""
-    wrong: list[FieldError] = []
-    for name, lists in changes.items():
-        if name not in tuple(Stream):
-            wrong.append(FieldError(printable(name), "unknown", "is not a table here"))
-        elif not isinstance(lists, dict) or not all(
-            place in ("created", "updated", "deleted") and isinstance(rows, list) for place, rows in lists.items()
-        ):
-            wrong.append(FieldError(name, "type", "must be an object with the lists created, updated and deleted"))
-    if wrong:
-        raise InvalidFields(wrong)
-    sent = [
-        Sent(TABLES[stream], place, raw) for stream, place in _ORDER for raw in changes.get(stream, {}).get(place, ())
-    ]
-    if len(sent) > most:
-        raise InvalidFields([FieldError("", "too_many", f"must have at most {most} rows in all")])
-    return sent
-
-
-def _operations(index: int, sent: Sent, standing: Mapping[tuple[Collection, str], Standing]) -> tuple[Operation, ...]:
-    """What a row asks for; nothing, where it is nothing that can be done."""
-    collection = Collection(sent.table.stream)
-    if sent.id is None or (sent.place != "deleted" and not isinstance(sent.raw, dict)):
-        return (
-            _operation(index, sent, "update", None, wrong=(FieldError("id", "pattern", "must be a row with an id"),)),
-        )
-    known = standing.get((collection, sent.id))
-    if sent.place == "deleted":
-        return () if known is None else (_operation(index, sent, "delete", _base(known, None)),)
-    raw = sent.raw
-    if not isinstance(raw.get("_changed"), str):
-        missing = FieldError("_changed", "required", "is required: the columns that the client changed")
-        return (_operation(index, sent, "update", None, wrong=(missing,)),)
-    changed = watermelon.changed(raw)
-    if known is None:
-        return (_operation(index, sent, "create", None, watermelon.edit(sent.table, _fresh(raw))),)
-    if sent.place == "created":
-        if not known.own:
-            return (_operation(index, sent, "create", None, watermelon.edit(sent.table, _fresh(raw))),)
-        # It was created already and the answer was lost: what was filled or changed since is an edit of it. Once the
-        # client has pulled it, only what it changed is its own.
-        pulled = raw.get("version") is not None
-        filled = frozenset() if pulled else frozenset(name for name, value in _fresh(raw).items() if value is not None)
-        changed |= filled - {"patient_id"}
-    base = _base(known, watermelon.base(raw))
-    edit = watermelon.edit(sent.table, raw, changed)
-    made = [_operation(index, sent, "update", base, edit)] if edit.fields or edit.wrong else []
-    if DELETED_AT in changed and raw.get(DELETED_AT) is not None:
-        made.append(_operation(index, sent, "delete", base))
-    return tuple(made)
-
-
-def _fresh(raw: Mapping[str, Any]) -> dict[str, Any]:
-    """A row that was made by the client. It may show a new record as the draft that it will be."""
-    return {name: value for name, value in raw.items() if (name, value) != ("status", records.DRAFT)}
-
-
-def _base(standing: Standing, named: int | None) -> int:
-    """The version that an edit started from: the one that it names, or else what the device had before its last pull.
-
-    What the device did not have then it can only have changed as it came with that pull, unless it made it itself. And
-    while it has not pulled what became of its last push, its row shows its own values beside a version that came with
-    the pull before the push: it has seen no more than when it made that push. Nor has it seen a version that came after
-    its last pull: one that did have this number was lost since, in a restore.
-    """
-    seen = standing.before or (1 if standing.own else standing.after) or 1
-    base = seen if named is None else min(named or 1, standing.after or 1)
-    return base if standing.since is None else min(base, standing.since)
-
-
-def _operation(
-    index: int,
-    sent: Sent,
-    op: str,
-    base: int | None,
-    edit: Edit = Edit({}),  # noqa: B008 - it never changes
-    wrong: tuple[FieldError, ...] = (),
-) -> Operation:
-    collection, fields, patient_id = Collection(sent.table.stream), dict(edit.fields), None
-    wrong = (*wrong, *edit.wrong)
-    if op == "create" and collection is Collection.RECORDS:
-        patient_id = fields.pop("patient_id", None)
-        errors: Errors = []
-        if patient_id is None:
-            errors.append(FieldError("patient_id", "required", "is required for a record"))
-        else:
-            ID.check(patient_id, "patient_id", errors)
-        wrong = (*wrong, *errors)
-    return Operation(
-        index,
-        op,
-        collection,
-        sent.id or "",
-        None if wrong else patient_id,
-        base,
-        fields,
-        None,
-        None,
-        sent.as_sent(),
-        wrong,
-    )

@@ -1,4 +1,7 @@
-"""Who is asking. The token is decoded and judged here, once per request; every route asks unless it says `public`."""
+"""Who is asking. The token is decoded and judged here, once per request; every route asks unless it says `public`.
+
+A route that says `hands_in` lets somebody in, too, whose membership has ended: as an actor without a role.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -26,10 +29,14 @@ def authentication(sessions: Callable[[], Sessions]) -> type[AbstractAuthenticat
             scheme, _, token = connection.headers.get("authorization", "").partition(" ")
             if scheme.lower() != "bearer" or not token:
                 raise NotAuthenticated("send the access token as: Authorization: Bearer …")
-            scope = connection.scope
-            # Whoever only wants to end a session may, although nobody can say whether it has ended already.
-            unsafe = scope.get("method") not in SAFE and not connection.route_handler.opt.get("ends_only")
-            return AuthenticationResult(await sessions().admit(token.strip(), request_id(scope), unsafe=unsafe), None)
+            scope, said = connection.scope, connection.route_handler.opt
+            if said.get("hands_in"):
+                actor = await sessions().admit_to_hand_in(token.strip(), request_id(scope))
+            else:
+                # Whoever only wants to end a session may, although nobody can say whether it has ended already.
+                unsafe = scope.get("method") not in SAFE and not said.get("ends_only")
+                actor = await sessions().admit(token.strip(), request_id(scope), unsafe=unsafe)
+            return AuthenticationResult(actor, None)
 
     return Authentication
 

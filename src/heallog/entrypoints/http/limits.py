@@ -135,7 +135,10 @@ def _rate(scope: Scope) -> Rate:
 def _who(scope: Scope) -> str:
     """The account, or the address of whoever needs none. What an account is called no address can be."""
     user = scope.get("user")
-    return f"account {user.account_id}" if user is not None else f"address {caller(scope).address}"
+    if user is None:
+        return f"address {caller(scope).address}"
+    # Who was a member somewhere takes nothing of what the account may ask elsewhere.
+    return f"account {user.account_id}" if user.role else f"former {user.practice_id} {user.account_id}"
 
 
 def _noted(scope: Scope) -> dict[str, Any]:

@@ -68,7 +68,7 @@ async def login(request: ApiRequest, sessions: NamedDependency[Sessions]) -> dic
         body=object_schema(REFRESH),
         example={"refresh_token": "the refresh token of the last answer"},
         answer=TOKENS,
-        codes=("MALFORMED_JSON", "SESSION_ENDED", "INVALID_FIELDS"),
+        codes=("MALFORMED_JSON", "SESSION_ENDED", "MEMBERSHIP_ENDED", "INVALID_FIELDS"),
     ),
 )
 async def refresh(request: ApiRequest, sessions: NamedDependency[Sessions]) -> dict[str, Any]:

@@ -159,6 +159,7 @@ _PUSHED: dict[str, Any] = {
     status_code=200,
     rate=Rate.SYNC,
     sync=(Door.NATIVE, Mode.PUSH),
+    hands_in=True,
     **describes(
         body=_PUSH,
         example={

@@ -149,6 +149,7 @@ async def _all(first: bytes, rest: AsyncGenerator[bytes, None]) -> AsyncIterator
     status_code=200,
     rate=Rate.SYNC,
     sync=(Door.WATERMELON, Mode.PUSH),
+    hands_in=True,
     **describes(
         body=_changes("Ids."),
         example={
