@@ -6,7 +6,7 @@ const os = require('node:os')
 const path = require('node:path')
 const LokiJSAdapter = require('@nozbe/watermelondb/adapters/lokijs').default
 const { logger } = require('@nozbe/watermelondb/utils/common')
-const { databaseOf, sync } = require('./page')
+const { databaseOf, handIn, sync } = require('./page')
 
 logger.silence()
 
@@ -46,7 +46,7 @@ class House {
 
   heallog(...words) {
     const { folder: cwd, environment: env } = this
-    return spawn(PYTHON, ['-m', 'heallog', ...words], { env, cwd, stdio: ['ignore', 'ignore', 'inherit'] })
+    return spawn(PYTHON, ['-m', 'heallog', ...words], { env, cwd, stdio: ['pipe', 'ignore', 'inherit'] })
   }
 
   // What the operator says after a restore from a backup.
@@ -94,6 +94,17 @@ class Clinic {
     return this.house.call('GET', address, { token: this.token })
   }
 
+  // The same practice as another member sees it.
+  async colleague(name) {
+    const [email, { id }] = [`${name}-${this.email}`, await this.get('/v1/practice')]
+    const made = this.house.heallog('user', 'create', email, '--name', name, '--practice', id, '--password-stdin')
+    made.stdin.end(`${PASSWORD}\n`)
+    const code = await new Promise((resolve) => made.once('exit', resolve))
+    if (code !== 0) throw new Error(`heallog user create: ${code}`)
+    const { access_token } = await this.house.call('POST', '/v1/auth/login', { body: { email, password: PASSWORD } })
+    return new Clinic(this.house, email, access_token)
+  }
+
   // An app on a device: a database, and the network that it may lose.
   async device(name, schema) {
     const body = { email: this.email, password: PASSWORD, device_id: name }
@@ -118,6 +129,10 @@ class Device {
 
   sync() {
     return sync(this.database, this.server)
+  }
+
+  handIn() {
+    return handIn(this.database, this.server)
   }
 
   async create(table, id, values) {

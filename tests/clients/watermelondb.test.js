@@ -263,6 +263,36 @@ const EVERYTHING = {
   ],
 }
 
+test('what somebody did who has left is handed in, and live when the practice releases it', async () => {
+  const { clinic, tablet } = await twoDevices()
+  const ben = await clinic.colleague('ben')
+  const phone = await ben.device('phone')
+  await phone.sync()
+  await phone.edit('records', 'm', { dose: 20 })
+  await phone.create('patients', 'q', PATIENT)
+  await phone.create('records', 'n', { ...MEDICATION, patient_id: 'q' })
+  const { account } = await ben.get('/v1/me')
+  const left = await fetch(`${house.address}/v1/practice/members/${account.id}`, {
+    method: 'DELETE',
+    headers: { Authorization: `Bearer ${clinic.token}` },
+  })
+  assert.equal(left.status, 204)
+  await assert.rejects(phone.sync(), /401/)
+  assert.deepEqual(statuses(await phone.handIn()), { q: 'quarantined', m: 'quarantined', n: 'quarantined' })
+  assert.deepEqual(await phone.handIn(), [])
+  const { items } = await clinic.get('/v1/sync/quarantine')
+  const became = []
+  for (const { id } of items.reverse()) {
+    const { token } = clinic
+    const { results } = await house.call('POST', `/v1/sync/quarantine/${id}/release`, { token, body: {} })
+    became.push(...results)
+  }
+  assert.deepEqual(statuses(became), { q: 'created', m: 'updated', n: 'created' })
+  await tablet.sync()
+  assert.equal((await tablet.find('records', 'm')).dose, 20)
+  assert.equal((await tablet.find('records', 'n')).patient_id, 'q')
+})
+
 test('every column round-trips through the real client', async () => {
   const clinic = await house.clinic()
   const [tablet, phone] = [await clinic.device('tablet'), await clinic.device('phone')]
