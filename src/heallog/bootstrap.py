@@ -5,9 +5,9 @@ import multiprocessing
 from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
+from typing import TYPE_CHECKING
 
 from dependency_injector import containers, providers
-from litestar import Litestar
 from redis.asyncio import Redis
 
 from heallog import config
@@ -56,8 +56,10 @@ from heallog.application.trail import Books
 from heallog.domain.health import RETRIES
 from heallog.domain.sync import Pages
 from heallog.domain.tries import Allowance
-from heallog.entrypoints.http.app import create_app
 from heallog.entrypoints.worker import Repeated
+
+if TYPE_CHECKING:
+    from litestar import Litestar
 
 
 def _keys(settings: config.Settings, label: str) -> tuple[bytes, ...]:
@@ -336,8 +338,11 @@ def in_memory(settings: config.Settings) -> Container:
     return wired
 
 
-def http_app(wired: Container) -> Litestar:
+def http_app(wired: Container) -> "Litestar":
     """The application over one container; pools and what goes on beside the requests open and close with it."""
+    # Only here: the command line need not carry it.
+    from heallog.entrypoints.http.app import create_app
+
     database, trail = wired.database(), wired.trail()
     beside: list[Repeated | mail.SmtpMail] = [
         Repeated("audit.seal", wired.sealer().seal, wired.settings().seal_every, at_last=True),
@@ -372,7 +377,7 @@ def http_app(wired: Container) -> Litestar:
     )
 
 
-def app() -> Litestar:
+def app() -> "Litestar":
     """What the server's workers load."""
     if multiprocessing.parent_process() is not None:
         from heallog.entrypoints.server import leave_the_group

@@ -43,6 +43,9 @@ async def trail(clinic: Clinic, query: str = "", **said: str) -> list[dict[str, 
 # -- nothing is forgotten -----------------------------------------------------------------------------------------
 
 
+ASIDE = ("push", "pushWatermelon")
+
+
 @pytest.mark.parametrize("name", OPERATIONS)
 async def test_what_is_done_leaves_one_entry_and_what_is_refused_too(
     clinic: Clinic, document: dict[str, Any], name: str
@@ -56,10 +59,11 @@ async def test_what_is_done_leaves_one_entry_and_what_is_refused_too(
         if allowed and role is not who:
             continue
         request_id = f"{name}-{role}"
-        token = await clinic.token_for(role)
+        token = await clinic.token_for(role, device=role)
         answer = await asked.sent({"Authorization": f"Bearer {token}", "X-Request-ID": request_id})
         left = await entries(clinic, request_id)
-        assert answer.is_success == allowed, answer.text
+        # What somebody pushes who may not is kept for others to look at.
+        assert answer.is_success == (allowed or name in ASIDE), answer.text
         assert len(left) == (BEGIN.get(name, name not in SILENT) if allowed else 1), left
         for entry in left:
             assert entry["outcome"] == ("done" if allowed else "refused")

@@ -18,7 +18,7 @@ Watch = Callable[[int, int], None]
 
 
 class House(Protocol):
-    """What the command line may ask of the house; `__main__.py` builds it."""
+    """What the command line may ask of the house; `command_line.py` builds it."""
 
     def settings(self) -> list[tuple[str, str]]:
         """Every setting with its value in use, secrets hidden. Raises ConfigurationError."""
