@@ -390,5 +390,5 @@ def app() -> "Litestar":
     # second each time.
     gc.collect()
     gc.freeze()
-    gc.set_threshold(10_000, 10, 10)
+    gc.set_threshold(50_000, 10, 10)
     return made

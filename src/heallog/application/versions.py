@@ -5,7 +5,7 @@ is based on an older version than the head is merged, field by field; what canno
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -18,7 +18,7 @@ from heallog.domain.audit import Written, done, noted
 from heallog.domain.conflicts import Conflict, Dispute, Origin, State
 from heallog.domain.errors import AlreadyExists, NotFound, WrongState
 from heallog.domain.events import ContributionCommitted
-from heallog.domain.fields import canonical, decode, same
+from heallog.domain.fields import canonical, decode, reread, same
 from heallog.domain.merging import Mergeable
 from heallog.domain.versions import (
     Change,
@@ -31,6 +31,7 @@ from heallog.domain.versions import (
     branch,
     check_seen,
     differing,
+    immutable,
     saw,
 )
 
@@ -47,7 +48,7 @@ class Things(Protocol):
     async def append(self, written: Sequence[Written]) -> None: ...
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Why:
     """What a caller may say about a change: a reason, and the time on the device."""
 
@@ -67,7 +68,7 @@ def _never(_: Content) -> bool:
     return False
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Step:
     """One sort of change: how it is called, and how it turns one content into the next.
 
@@ -87,7 +88,7 @@ class Step:
         return mine if self.changes is None else self.changes
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Outcome:
     """What became of a change: the head now, the conflict about it, and whether this change is (partly) held back."""
 
@@ -260,18 +261,18 @@ class Versions:
         if latest.number == head.version:
             # Nobody else was here since: this device changes what it wrote itself.
             return Outcome(await self._onward(uow, contribution, head, step, why))
-        before: Content = decode(latest.content or b"{}")
+        before: Content = reread(latest.content or b"{}")
         mine = step.transform(before, contribution)
         conflict = await self._open(uow, head)
         if same(before, mine):
             await self._unchanged(uow, contribution, step.action, head)
             return Outcome(head, conflict, _still_held(conflict, actor, step.named(mine)))
         standing, deletion = await self._standing(uow, head)
-        theirs: Content = decode(standing.content or b"{}")
+        theirs: Content = reread(standing.content or b"{}")
         assert step.policies is not None
         policies = await self._tightened(uow, head, step.policies(theirs))
         beside, version = branch(head, started.number, mine, step.change, contribution, **why.said)
-        ancestor: Content = before if started is latest else decode(started.content or b"{}")
+        ancestor: Content = before if started is latest else reread(started.content or b"{}")
         edit = conflicts.Edit(ancestor, before, mine, step.locked(theirs))
         reconciled = conflicts.reconcile(theirs, edit, policies, Origin.of(version), Origin.of(standing))
         # A deletion gives way to an edit, but not to a mere proposal.
@@ -436,7 +437,7 @@ class Versions:
                 raise WrongState("this is not deleted", context={"version": head.version})
             check_seen(head, seen)
             standing, _ = await self._standing(uow, head)
-            earlier: Content = decode(standing.content or b"{}")
+            earlier: Content = reread(standing.content or b"{}")
             return await self.write(uow, contribution, "restore", head, earlier, Change.RESTORATION, why)
 
     async def revert(

@@ -15,7 +15,7 @@ from heallog.domain.errors import HeldBack, VersionConflict
 from heallog.domain.fields import moment, same
 from heallog.domain.merging import Clash, Conflicted, Mergeable, flat, rule_of, three_way_merge
 from heallog.domain.policies import Policy, Rules, members
-from heallog.domain.versions import Collection, Head, Version
+from heallog.domain.versions import Collection, Head, Version, immutable
 
 Content = Mapping[str, Any]
 
@@ -203,7 +203,7 @@ def _context(conflict: Conflict, head: Head, **more: Any) -> dict[str, Any]:
 # -- edits that come late -----------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Origin:
     """Where a value stands: the version, and who made it where and when. Of a head the device is not known."""
 
@@ -219,7 +219,7 @@ class Origin:
         return cls(made.number, made.author_id, made.device_id, made.received_at)
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Edit:
     """What someone made of an older version: the content of that version, the one they changed, and what came of it.
 
@@ -234,7 +234,7 @@ class Edit:
     """Whether the head takes no edit of this sort: it was signed meanwhile, or marked as entered in error."""
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Reconciled:
     """The head's content after an edit, which fields it brought, and what is disputed now."""
 

@@ -21,7 +21,7 @@ from heallog.domain.conflicts import Conflict
 from heallog.domain.conflicts import document as conflict_document
 from heallog.domain.errors import FieldError, InvalidCursor, InvalidFields, ResyncRequired
 from heallog.domain.fields import canonical, moment
-from heallog.domain.versions import Collection, Head, document
+from heallog.domain.versions import Collection, Head, document, immutable
 
 
 class Stream(StrEnum):
@@ -39,7 +39,7 @@ class Stream(StrEnum):
 _RANKS = {stream: rank for rank, stream in enumerate(Stream)}
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Item:
     """A thing's latest change. `wire` is one element of `changes`, as bytes; `deleted`: it is a tombstone."""
 

@@ -14,7 +14,7 @@ from typing import Any, TypeVar, dataclass_transform
 
 from heallog.domain.access import Actor
 from heallog.domain.errors import Deleted, StaleVersion, VersionConflict, VersionRequired
-from heallog.domain.fields import canonical, decode, moment, same
+from heallog.domain.fields import canonical, decode, moment, reread, same
 
 GENESIS = bytes(32)
 """What the first version of a thing chains to."""
@@ -124,7 +124,7 @@ class Head:
             raise Deleted(
                 "this was deleted; its history can be read and it can be restored", context={"version": self.version}
             )
-        fields: dict[str, Any] = decode(self.content)
+        fields: dict[str, Any] = reread(self.content)
         return fields
 
 
@@ -148,7 +148,7 @@ def document(head: Head, *, merger: bool = True) -> bytes:
     return known.removesuffix(",").encode() + rest if rest == b"}" else known.encode() + rest
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Seen:
     """The version that a caller saw. `strict` (If-Match) asks for exactly that head or nothing."""
 
@@ -197,7 +197,7 @@ def proves(previous: bytes, version: Version) -> bool:
     return source_holds and chain(previous, version) == version.hash
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Contribution:
     """The set of versions committed together: who, when, from which request, all or nothing."""
 

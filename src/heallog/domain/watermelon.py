@@ -36,6 +36,7 @@ from heallog.domain.fields import (
     canonical,
     check_fields,
     decode,
+    reread,
 )
 from heallog.domain.policies import Policy
 from heallog.domain.sync import Item, Stream
@@ -178,7 +179,7 @@ def row_of(item: Item) -> bytes:
     empties what the thing held, and has no time of its making, which the client takes for 0. What has no column here is
     left out: content outlives the fields that it was written with.
     """
-    data: dict[str, Any] = decode(item.wire)["data"]
+    data: dict[str, Any] = reread(item.wire)["data"]
     fields = _FIELDS[item.stream]
     made: dict[str, Any] = {"id": data.pop("id")}
     for name, value in data.items():

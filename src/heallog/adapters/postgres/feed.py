@@ -254,7 +254,7 @@ async def append(work: Coroutine[Any, Any, None], feed: Feed, written: Sequence[
         await writing
 
 
-_AT_ONCE = 25
+_AT_ONCE = 50
 
 
 async def write(executor: Executor, feed: Prepared) -> None:

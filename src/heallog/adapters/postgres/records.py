@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
 from sqlalchemy import (
     Column,
     ForeignKeyConstraint,
@@ -32,7 +33,6 @@ from heallog.adapters.postgres.versions import (
 )
 from heallog.application.ports.records import RecordFilter
 from heallog.domain.audit import Written
-from heallog.domain.fields import decode
 from heallog.domain.records import started_at
 from heallog.domain.sync import Feed
 from heallog.domain.versions import Collection, Head
@@ -58,11 +58,29 @@ Index(
 )
 
 
+class _Code(msgspec.Struct):
+    code: str | None = None
+
+
+class _Listed(msgspec.Struct):
+    """What of a record's content lists go by: the rest is not read."""
+
+    kind: str | None = None
+    status: str | None = None
+    occurred_at: str | None = None
+    code: _Code | None = None
+
+
+_LISTED = msgspec.json.Decoder(_Listed)
+
+
 def _project(head: Head) -> tuple[Any, ...]:
     """Kind, status, when (for lists: when it was entered, if it does not say), and code."""
-    content = {} if head.content is None else decode(head.content)
-    occurred_at = started_at(content["occurred_at"]) if "occurred_at" in content else head.created_at
-    return content.get("kind"), content.get("status"), occurred_at, content.get("code", {}).get("code")
+    if head.content is None:
+        return None, None, head.created_at, None
+    listed = _LISTED.decode(head.content)
+    occurred_at = head.created_at if listed.occurred_at is None else started_at(listed.occurred_at)
+    return listed.kind, listed.status, occurred_at, None if listed.code is None else listed.code.code
 
 
 APPEND = Append(
