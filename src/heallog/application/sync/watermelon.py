@@ -313,7 +313,9 @@ class Watermelon:
             outcome, reason = ("refused", error.code) if isinstance(error, Forbidden) else ("done", None)
             await uow.audit([noted(self._ids(), now, actor, "sync.push", outcome, thing_id=push_id, reason=reason)])
             await uow.commit()
-        return result
+        # To the byte as it is kept: whoever asks again gets the same.
+        answer: dict[str, Any] = decode(canonical(result))
+        return answer
 
 
 # -- answers ------------------------------------------------------------------------------------------------------
