@@ -37,5 +37,4 @@ def test_nobody_but_who_may_break_the_glass_gains_by_it() -> None:
 def test_how_often_one_may_ask() -> None:
     rates = Settings(_env_file=None).rates or {}
     said = [line[1] for line in rows("accounts.md", "Too many requests")[1:]]
-    # Nothing synchronises yet.
-    assert said == [rates[name] for name in ("api", "bulk", "public", "login", "otp")]
+    assert said == [rates[name] for name in ("api", "bulk", "sync", "public", "login", "otp")]

@@ -78,7 +78,8 @@ class Feed:
 
     def again(self, practice_id: str, keys: Iterable[tuple[Stream, str]]) -> None:
         """Things that did not change, and shall come as if they had."""
-        self._of(practice_id).again.update(keys)
+        if keys := set(keys):
+            self._of(practice_id).again |= keys
 
     def told(self) -> list[tuple[str, list[Item]]]:
         """By practice, in one order always."""

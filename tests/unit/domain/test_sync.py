@@ -70,6 +70,8 @@ def test_of_each_thing_the_latest_change_is_told() -> None:
     feed.tell("hillside", [second])
     feed.tell("brook", [first])
     assert feed.told() == [("brook", [first]), ("hillside", [second, other])]
+    feed.again("elsewhere", ())
+    assert len(feed.told()) == 2, "whoever has nothing to tell takes no number"
 
 
 def test_nothing_comes_before_what_it_is_of() -> None:
