@@ -96,8 +96,11 @@ class Feed:
         return f"convert_to(replace({text}, t.patient_id, made.patient_id), 'UTF8')"
 
     def _made(self, stream: Stream, count: int) -> str:
-        """Ids as long as those that HealLog makes; records go round the patients."""
-        number, owner = "lpad(n::text, 32, '0')", f"lpad((n % {self.patients})::text, 32, '0')"
+        """Ids as long as those that HealLog makes. A contribution's records are of one patient, as an encounter's are;
+        contributions go round the patients.
+        """
+        of = "n" if stream is Stream.PATIENTS else f"n / {TOGETHER} % {self.patients}"
+        number, owner = "lpad(n::text, 32, '0')", f"lpad(({of})::text, 32, '0')"
         before = 0 if stream is Stream.PATIENTS else self.patients
         one = "pat" if stream is Stream.PATIENTS else "rec"
         return (

@@ -1,7 +1,9 @@
 """The composition root: the only place that knows which adapter stands behind which port."""
 
+import ctypes
 import gc
 import multiprocessing
+import sys
 from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
@@ -377,6 +379,10 @@ def http_app(wired: Container) -> "Litestar":
     )
 
 
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+"""Of `malloc.h`."""
+
+
 def app() -> "Litestar":
     """What the server's workers load."""
     if multiprocessing.parent_process() is not None:
@@ -391,4 +397,15 @@ def app() -> "Litestar":
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 10, 10)
+    _keep_memory()
     return made
+
+
+def _keep_memory() -> None:
+    """Let glibc keep up to 64 MiB of what large answers took: to get a page of memory costs more than to fill it.
+
+    Measured: 11 ms of processor for 3 MiB of changes, 6 with this. Other C libraries go by their own rules.
+    """
+    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
+        libc.mallopt(_M_MMAP_THRESHOLD, 32 * 2**20)
+        libc.mallopt(_M_TRIM_THRESHOLD, 64 * 2**20)

@@ -43,7 +43,7 @@ async def page(clinic: Clinic) -> Any:
 
 
 async def told(clinic: Clinic) -> list[tuple[str, str]]:
-    changes = json.loads(b"[" + (await page(clinic)).changes + b"]")
+    changes = json.loads(b"[%s]" % b",".join((await page(clinic)).changes))
     return [(change["op"], change["id"]) for change in changes]
 
 

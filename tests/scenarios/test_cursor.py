@@ -89,7 +89,7 @@ class Follower:
 
     async def page(self) -> tuple[Pulled, list[tuple[str, str]]]:
         pulled = await self._sync.pull(self._actor, self._cursor, tuple(Stream), self._limit)
-        changes = json.loads(b"[" + pulled.changes + b"]")
+        changes = json.loads(b"[%s]" % b",".join(pulled.changes))
         for change in changes:
             key = change["collection"], change["id"]
             assert change["version"] > self.has.get(key, 0), "what came is older than what the device has"

@@ -154,10 +154,9 @@ class FeedReads:
             epoch,
             head,
             head if until is None else until,
-            b",".join(item.wire for _, item in shown),
+            [item.wire for _, item in shown],
             len(shown),
-            shown[-1][0] if shown else None,
-            len(found) > limit,
+            shown[-1][0] if len(found) > limit else None,
             tuple(dict.fromkeys(item.patient_id for _, item in shown)),
             tuple(
                 b",".join(watermelon.row_of(item) for _, item in shown if item.stream is stream) for stream in Stream

@@ -3,17 +3,20 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    ColumnElement,
     ForeignKeyConstraint,
     Index,
     Integer,
     LargeBinary,
     PrimaryKeyConstraint,
+    Select,
     Table,
     Text,
     UniqueConstraint,
@@ -23,7 +26,6 @@ from sqlalchemy import (
     false,
     func,
     insert,
-    literal,
     literal_column,
     select,
     text,
@@ -34,8 +36,8 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY, aggregate_order_by
 from sqlalchemy.dialects.postgresql import insert as upsert
 
-from heallog.adapters.postgres.database import Executor, Statement, Transaction
-from heallog.adapters.postgres.schema import ID, identifier, metadata
+from heallog.adapters.postgres.database import Executor, Row, Statement, Transaction
+from heallog.adapters.postgres.schema import ID, SEPARATOR, identifier, metadata
 from heallog.application.ports import sync as ports
 from heallog.application.ports.sync import Page
 from heallog.domain import watermelon
@@ -159,73 +161,122 @@ WRITE = _write()
 AGAIN = _again()
 
 
-def _page(column: Column[bytes], ranks: Sequence[int | None], *, skipping: bool = False) -> Statement:
-    """One row: the head, and the page's bytes joined where they lie, apart by rank or (None) all of them.
+PIECE = 100
+"""Items of a piece: some 60 KiB. PostgreSQL, the driver and the C library hand these on in memory that they have; one
+value of 3 MiB is copied into fresh memory by each of them, which measured twice the time."""
 
-    Nothing per item leaves the database. A page begins after a place or (`skipping`) after so many others, which are
-    read, one and all: its cost grows with them.
-    """
-    practice = bindparam("practice", type_=ID)
-    wanted = sync_heads.c.practice_id == practice
-    head = select(sync_heads.c.seq, sync_heads.c.epoch, sync_heads.c.floor).where(wanted).cte("head")
-    until = func.coalesce(bindparam("until", type_=BigInteger), head.c.seq)
-    most = select(until).select_from(head).scalar_subquery()
-    place = tuple_(bindparam("seq", type_=BigInteger), bindparam("rank", type_=Integer), bindparam("id", type_=ID))
-    skip = bindparam("skip", type_=Integer)
-    keys = (change_feed.c.seq, change_feed.c.rank, change_feed.c.id)
-    order = keys[1:] if skipping else keys
-    number = func.row_number().over(order_by=order)
-    items = (
-        select(
-            *keys,
-            change_feed.c.patient_id,
-            column.label("bytes"),
-            (number - skip if skipping else number).label("number"),
-        )
-        .where(
-            change_feed.c.practice_id == practice,
-            *(() if skipping else (tuple_(*keys) > place, change_feed.c.seq <= most)),
-            change_feed.c.rank == any_(bindparam("ranks", type_=ARRAY(Integer))),
-        )
-        .order_by(*order)
-        # One more than is shown: it says whether there is more.
-        .limit(bindparam("limit", type_=Integer) + literal(1, Integer))
+_KEYS = (change_feed.c.seq, change_feed.c.rank, change_feed.c.id)
+_PRACTICE = bindparam("practice", type_=ID)
+_LIMIT = bindparam("limit", type_=Integer)
+_HEAD = (
+    select(sync_heads.c.seq, sync_heads.c.epoch, sync_heads.c.floor)
+    .where(sync_heads.c.practice_id == _PRACTICE)
+    .cte("head")
+)
+_UNTIL = func.coalesce(bindparam("until", type_=BigInteger), _HEAD.c.seq)
+_MOST = select(_UNTIL).select_from(_HEAD).scalar_subquery()
+
+
+def _constant(number: int) -> ColumnElement[int]:
+    """Written into the statement: the planner goes by it."""
+    return literal_column(str(number), Integer)
+
+
+def _items(*columns: ColumnElement[Any]) -> Select[Any]:
+    """Of the practice's feed, of the streams that are asked for."""
+    return select(*columns).where(
+        change_feed.c.practice_id == _PRACTICE,
+        change_feed.c.rank == any_(bindparam("ranks", type_=ARRAY(Integer))),
     )
-    found = (items.offset(skip) if skipping else items).cte("found")
-    shown = found.c.number <= bindparam("limit", type_=Integer)
-    count = func.count().filter(shown)
-    # As the items come: PostgreSQL sees that, and sorts nothing.
-    by = [found.c[key.name] for key in order]
 
-    def last(name: str) -> Any:
-        return func.array_agg(aggregate_order_by(found.c[name], *by)).filter(shown)[count]
 
-    def joined(rank: int | None) -> Any:
-        wanted = shown if rank is None else shown & (found.c.rank == literal(rank, Integer))
-        return func.string_agg(found.c.bytes, aggregate_order_by(literal_column("','::bytea"), *by)).filter(wanted)
+def _joined(found: Select[Any], order: Sequence[Column[Any]], ranks: Sequence[int | None]) -> Select[Any]:
+    """Bytes joined where they lie, apart by rank or (None) all of them, in the order in which they are found."""
+    items = found.order_by(*order).subquery("found")
+    comma: Any = aggregate_order_by(literal_column("','::bytea"), *(items.c[key.name] for key in order))
+    every = func.string_agg(items.c.bytes, comma)
+    return select(
+        *(
+            (every if rank is None else every.filter(items.c.rank == _constant(rank))).label(f"changes_{number}")
+            for number, rank in enumerate(ranks)
+        ),
+        func.count().label("count"),
+        func.string_agg(items.c.patient_id, literal_column("E'\\x1f'", Text)).label("patients"),
+    )
 
-    page = select(
-        *(joined(rank).label(f"changes_{number}") for number, rank in enumerate(ranks)),
-        count.label("count"),
-        func.count().label("found"),
-        last("seq").label("seq"),
-        last("rank").label("rank"),
-        last("id").label("id"),
-        func.array_agg(found.c.patient_id.distinct()).filter(shown).label("patients"),
-    ).cte("page")
+
+def _end(found: Select[Any], order: Sequence[Column[Any]], number: ColumnElement[int]) -> Select[Any]:
+    """The place of item `number`, if there is another after it; read in the index alone."""
+    two = found.order_by(*order).offset(number - _constant(1)).limit(_constant(2)).subquery("two")
+    backwards = (two.c[key.name].desc() for key in order)
+    return select(two).order_by(*backwards).offset(_constant(1)).limit(_constant(1))
+
+
+def _page(column: Column[bytes], ranks: Sequence[int | None]) -> Statement:
+    """The page after a place, a row for each piece, the head in each; one with nothing where there is nothing.
+
+    First the index says where pieces start, then each is read from there.
+    """
+    given = (bindparam("seq", type_=BigInteger), bindparam("rank", type_=Integer), bindparam("id", type_=ID))
+    beginning = select(_constant(0).label("number"), *(place.label(place.key) for place in given))
+    starts = beginning.cte("starts", recursive=True)
+    number, one, most = starts.c.number, _constant(1), _constant(PIECE)
+
+    def after(*columns: ColumnElement[Any]) -> Select[Any]:
+        place = tuple_(starts.c.seq, starts.c.rank, starts.c.id)
+        return _items(*columns).where(tuple_(*_KEYS) > place, change_feed.c.seq <= _MOST).correlate(starts)
+
+    following = after(*_KEYS).order_by(*_KEYS).offset(most - one).limit(one).lateral("following")
+    starts = starts.union_all(
+        select(number + one, following).join_from(starts, following, true()).where((number + one) * most < _LIMIT)
+    )
+    rest = _LIMIT - starts.c.number * most
+    found = after(*_KEYS, change_feed.c.patient_id, column.label("bytes")).limit(func.least(most, rest))
+    piece = _joined(found, _KEYS, ranks).lateral("piece")
+    end = _end(after(*_KEYS).where(rest <= most), _KEYS, rest).lateral("last")
     return Statement(
-        select(head.c.epoch, head.c.seq.label("head"), head.c.floor, until.label("until"), page)
-        .select_from(page)
-        .join(head, true())
+        select(
+            starts.c.number,
+            _HEAD.c.epoch,
+            _HEAD.c.seq.label("head"),
+            _HEAD.c.floor,
+            _UNTIL.label("until"),
+            piece,
+            end,
+        )
+        .select_from(_HEAD)
+        .join(starts, true())
+        .join(piece, true())
+        .outerjoin(end, true())
+    )
+
+
+def _skipped() -> Statement:
+    """The page after so many items, in one piece. All before it are read, one and all: the cost grows with them."""
+    order = (change_feed.c.rank, change_feed.c.id)
+    skip = bindparam("skip", type_=Integer)
+    found = _items(*_KEYS, change_feed.c.patient_id, change_feed.c.wire.label("bytes")).offset(skip).limit(_LIMIT)
+    piece = _joined(found, order, [None]).subquery("piece")
+    end = _end(_items(*_KEYS), order, skip + _LIMIT).subquery("last")
+    return Statement(
+        select(
+            _constant(0).label("number"),
+            _HEAD.c.epoch,
+            _HEAD.c.seq.label("head"),
+            _HEAD.c.floor,
+            _HEAD.c.seq.label("until"),
+            piece,
+            end,
+        )
+        .select_from(_HEAD)
+        .join(piece, true())
+        .outerjoin(end, true())
     )
 
 
 PAGE = _page(change_feed.c.wire, [None])
-SKIPPED = _page(change_feed.c.wire, [None], skipping=True)
 ROWS = _page(change_feed.c.row, [stream.rank for stream in Stream])
-
-
-_BEGINNING = Place()
+SKIPPED = _skipped()
 
 
 class Prepared(Feed):
@@ -299,48 +350,42 @@ class FeedReads:
             yield FeedReads(transaction)
 
     async def page(self, practice_id: str, streams: Sequence[str], after: Place, until: int | None, limit: int) -> Page:
-        return await self._read(PAGE, practice_id, streams, limit, after, until)
+        return await self._read(PAGE, practice_id, streams, limit, **_after(after, until))
 
     async def rows(self, practice_id: str, streams: Sequence[str], after: Place, until: int | None, limit: int) -> Page:
-        return await self._read(ROWS, practice_id, streams, limit, after, until)
+        return await self._read(ROWS, practice_id, streams, limit, **_after(after, until))
 
     async def skipped(self, practice_id: str, streams: Sequence[str], skip: int, limit: int) -> Page:
         return await self._read(SKIPPED, practice_id, streams, limit, skip=skip)
 
     async def _read(
-        self,
-        statement: Statement,
-        practice_id: str,
-        streams: Sequence[str],
-        limit: int,
-        after: Place = _BEGINNING,
-        until: int | None = None,
-        skip: int = 0,
+        self, statement: Statement, practice_id: str, streams: Sequence[str], limit: int, **place: Any
     ) -> Page:
-        row = await self._executor.row(
-            statement,
-            practice=practice_id,
-            ranks=[Stream(stream).rank for stream in streams],
-            seq=after.seq,
-            rank=after.rank,
-            id=after.id,
-            until=until,
-            skip=skip,
-            limit=limit,
-        )
-        last = Place(row["seq"], row["rank"], row["id"]) if row["count"] else None
+        ranks = [Stream(stream).rank for stream in streams]
+        found = await self._executor.fetch(statement, practice=practice_id, ranks=ranks, limit=limit, **place)
+        # Not by the database: it would hold all of them back until it had the last.
+        pieces = sorted(found, key=itemgetter("number"))
+        end = pieces[-1]
+        named = SEPARATOR.join(piece["patients"] for piece in pieces if piece["count"])
         return Page(
-            row["epoch"],
-            row["head"],
-            row["until"],
-            row["changes_0"] or b"",
-            row["count"],
-            last,
-            row["found"] > row["count"],
-            row["patients"] or (),
-            tuple(row[f"changes_{stream.rank}"] or b"" for stream in Stream) if statement is ROWS else (),
-            row["floor"],
+            end["epoch"],
+            end["head"],
+            end["until"],
+            _pieces(pieces, 0),
+            sum(piece["count"] for piece in pieces),
+            None if end["seq"] is None else Place(end["seq"], end["rank"], end["id"]),
+            tuple(dict.fromkeys(named.split(SEPARATOR))) if named else (),
+            [b",".join(_pieces(pieces, stream.rank)) for stream in Stream] if statement is ROWS else (),
+            end["floor"],
         )
+
+
+def _after(place: Place, until: int | None) -> dict[str, Any]:
+    return {"seq": place.seq, "rank": place.rank, "id": place.id, "until": until}
+
+
+def _pieces(pieces: Sequence[Row], number: int) -> list[bytes]:
+    return [piece[f"changes_{number}"] for piece in pieces if piece[f"changes_{number}"] is not None]
 
 
 if TYPE_CHECKING:

@@ -13,24 +13,27 @@ from heallog.domain.versions import Collection
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A part of the feed at one moment. `changes` are the items' wire bytes, joined by commas.
+    """A part of the feed at one moment. `changes` are the items' wire bytes, in pieces; commas join each and all.
 
-    `last` is the place of the last item, if there is one; `more`: there is another up to `until`. `patients` are
-    those that the items are about, each once. `head` is the latest `seq` of the practice at that moment.
+    `last`: where the page ended before `until`, and another begins; None where that was all. `patients` are those that
+    the items are about, each once. `head` is the latest `seq` of the practice at that moment.
     """
 
     epoch: str
     head: int
     until: int
-    changes: bytes
+    changes: Sequence[bytes]
     count: int
     last: Place | None
-    more: bool
     patients: Sequence[str]
     rows: Sequence[bytes] = ()
     """The same as rows of WatermelonDB, joined by commas: of each stream, in the order of their ranks."""
     floor: int = 0
     """Up to here not everything is told any more: tombstones were dropped."""
+
+    @property
+    def more(self) -> bool:
+        return self.last is not None
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,12 +21,12 @@ READING = {
 
 @dataclass(frozen=True, slots=True)
 class Pulled:
-    """`changes` are wire bytes joined by commas. While `more`, the pull goes on from `cursor`.
+    """`changes` are wire bytes in pieces, to be joined by commas. While `more`, the pull goes on from `cursor`.
 
     `then`: of the first of several pages that are turned by skipping, where to go on from after the last of them.
     """
 
-    changes: bytes
+    changes: Sequence[bytes]
     cursor: str | None
     more: bool
     head: int
@@ -62,7 +62,7 @@ class Sync:
         page = await self._feed.page(actor.practice_id, streams, after, until, limit)
         known = known or sync.begun(actor, page.epoch, streams)
         sync.check(known, page.epoch, page.head, page.floor)
-        further = sync.moved(known, actor, page.last if page.more else None, page.until, now, self._pages.life)
+        further = sync.moved(known, actor, page.last, page.until, now, self._pages.life)
         if tally is not None:
             _told(tally, known, page)
         await self.books.listed(actor, "sync.pull", subjects=page.patients)
@@ -104,4 +104,4 @@ def _told(tally: Tally, cursor: sync.Cursor, page: Page) -> None:
     tally.records = page.count
     tally.batched = going_on or page.more
     tally.position = None if going_on else cursor.after.seq
-    tally.reached = page.last.seq if page.more and page.last is not None else page.until
+    tally.reached = page.until if page.last is None else page.last.seq

@@ -130,7 +130,7 @@ class Watermelon:
     ) -> AsyncGenerator[bytes, None]:
         """A long answer, in parts of about a page. The first is given when everything has been checked."""
         async with self._feed.still() as feed:
-            begun = await feed.page(actor.practice_id, (), Place(), None, 0)
+            begun = await feed.page(actor.practice_id, (), Place(), None, 1)
             head = begun.head
             await self._begun(actor, last_pulled_at, begun)
             tally.batched, tally.position = True, last_pulled_at
@@ -146,7 +146,7 @@ class Watermelon:
                         await self.books.listed(actor, "sync.pull", subjects=page.patients)
                         text += comma + page.rows[stream.rank]
                         comma = b","
-                    after = page.last if page.more else None
+                    after = page.last
                     if after is not None:
                         yield text
                         text = b""

@@ -110,7 +110,11 @@ async def pull(
     told = "null" if pulled.cursor is None else f'"{pulled.cursor}"'
     then = "" if pulled.then is None else f',"cursor_at_end":"{pulled.then}"'
     tail = f'],"cursor":{told},"has_more":{more},"head":{pulled.head},"epoch":"{pulled.epoch}"{then}}}'
-    return Response(b'{"changes":[' + pulled.changes + tail.encode(), headers=headers, media_type=JSON)
+    # One copy of all of it, and no more.
+    pieces = [*pulled.changes] or [b""]
+    pieces[0] = b'{"changes":[' + pieces[0]
+    pieces[-1] += tail.encode()
+    return Response(b",".join(pieces), headers=headers, media_type=JSON)
 
 
 def _streams(collections: str | None) -> tuple[Stream, ...]:
