@@ -161,7 +161,7 @@ async def test_a_device_that_only_pushes_has_no_position(clinic: Clinic) -> None
 
 async def test_devices_are_the_practices_own_and_lag_behind_its_head(clinic: Clinic, elsewhere: Clinic) -> None:
     await clinic.admit("alice")
-    head = (await clinic.backend.feed.page(clinic.id, (), Start(), None, 0)).head
+    head = (await clinic.backend.feed.page(clinic.id, (), Start(), None, 1)).head
     await happened(
         clinic,
         event(clinic, reached=head),
@@ -240,7 +240,7 @@ async def test_the_oldest_in_quarantine_is_told(clinic: Clinic, elsewhere: Clini
 async def test_gauges_count_devices_by_how_far_they_are_behind(clinic: Clinic) -> None:
     """Of the whole house: seen on a day on which nobody else was."""
     await clinic.admit("alice")
-    head = (await clinic.backend.feed.page(clinic.id, (), Start(), None, 0)).head
+    head = (await clinic.backend.feed.page(clinic.id, (), Start(), None, 1)).head
     far = timedelta(days=3_000 + int(uuid4()) % 30_000)
     await happened(
         clinic,

@@ -188,11 +188,17 @@ def row_of(item: Item) -> bytes:
             if column.text:
                 value = canonical(value).decode()  # noqa: PLW2901
             elif column.time:
-                value = (datetime.fromisoformat(value) - _EPOCH) // _MILLISECOND  # noqa: PLW2901
+                value = _milliseconds(value)  # noqa: PLW2901
             made[column.name] = value
     if DELETED_AT in made:
         made |= {"created_at": 0, "updated_at": made[DELETED_AT]}
     return canonical(made)[:-1] + _empty(item.stream, frozenset(made)) + b"}"
+
+
+@lru_cache(maxsize=1_024)
+def _milliseconds(moment: str) -> int:
+    """Since 1970. What changes together has one time."""
+    return (datetime.fromisoformat(moment) - _EPOCH) // _MILLISECOND
 
 
 @lru_cache(maxsize=4_096)

@@ -127,7 +127,7 @@ _VERSION: Mapping[str, Any] = {
     "v_number": Integer(),
     "v_parent": Integer(),
     "v_inputs": Text(),
-    "v_change": Text(),
+    "v_change": ID,
     "v_content": Bytes(),
     "v_client_time": TIME,
     "v_reason": Text(),
@@ -152,21 +152,33 @@ _MOVED: Mapping[str, Any] = {
     "source_version": Integer(),
     "conflict_id": ID,
     "entry_id": ID,
-    "action": Text(),
-    "outcome": Text(),
+    "action": ID,
+    "outcome": ID,
     "reason": Text(),
     "fields": Text(),
 }
 
+_BETWEEN: Any = literal_column("E'\\x1f'")
+_CONTENTS = ("v_content", "content")
+_JOINED = {name for name, kind in {**_VERSION, **_MOVED}.items() if kind is ID}.union(_CONTENTS)
+"""What comes as one text, for the driver is slow with elements of arrays: none is empty or holds the separator."""
+
 
 def _given(name: str, columns: Mapping[str, Any]) -> Any:
-    """Rows out of one array parameter per column."""
-    arrays = func.unnest(*(bindparam(column, type_=ARRAY(kind)) for column, kind in columns.items()))
-    return select(arrays.table_valued(*columns).render_derived(name=f"{name}_arrays")).cte(name)
+    """Rows out of one parameter per column: its values joined, or else an array of them."""
+
+    def values(column: str) -> Any:
+        if column not in _JOINED:
+            return bindparam(column, type_=ARRAY(columns[column]))
+        return func.string_to_array(bindparam(column, type_=Text), _BETWEEN, literal_column("''"))
+
+    rows = func.unnest(*map(values, columns)).table_valued(*columns).render_derived(name=f"{name}_arrays")
+    typed = (cast(rows.c[one], Bytes).label(one) if one in _CONTENTS else rows.c[one] for one in columns)
+    return select(*typed).cte(name)
 
 
 def _listed(joined: Any, kind: Any) -> Any:
-    return cast(func.string_to_array(joined, literal_column("E'\\x1f'")), ARRAY(kind))
+    return cast(func.string_to_array(joined, _BETWEEN), ARRAY(kind))
 
 
 class Append:
@@ -251,8 +263,8 @@ class Append:
             update(heads)
             .values({name: moved_to(name) for name in head if name not in fixed})
             .where(
-                heads.c.practice_id == shared["practice_id"],
-                # One after the other by its key, whatever the planner believes of how many there are.
+                # One after the other by its key, whatever the planner believes of how many there are: by the practice,
+                # which the place is of anyway, it would read all of its things where it believes that they are few.
                 literal_column(f"{heads.name}.ctid") == place,
                 heads.c.last == moved.c.before,
             )
@@ -291,10 +303,17 @@ class Append:
             raise RuntimeError("a head was not where its lock left it")
 
 
-def _columns(names: Iterable[str], rows: Iterable[tuple[Any, ...]]) -> dict[str, list[Any]]:
-    """One array per column. One that has no values is empty: `unnest` fills it up with NULL."""
-    columns = (column if any(value is not None for value in column) else () for column in zip(*rows, strict=True))
-    return dict(zip(names, map(list, columns), strict=True))
+def _columns(names: Iterable[str], rows: Iterable[tuple[Any, ...]]) -> dict[str, Any]:
+    """A parameter for each column. One that has no values is empty: `unnest` fills it up with NULL."""
+    return {name: _parameter(name, column) for name, column in zip(names, zip(*rows, strict=True), strict=True)}
+
+
+def _parameter(name: str, column: Sequence[Any]) -> Any:
+    if name in _CONTENTS:
+        return SEPARATOR.encode().join([value or b"" for value in column]).decode()
+    if name in _JOINED:
+        return SEPARATOR.join([value or "" for value in column])
+    return list(column) if any(value is not None for value in column) else []
 
 
 def _version_row(version: Version) -> tuple[Any, ...]:
