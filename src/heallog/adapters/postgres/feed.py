@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from itertools import islice
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
@@ -280,20 +281,32 @@ SKIPPED = _skipped()
 
 
 class Prepared(Feed):
-    """What devices are told, with the rows of it made as it comes: the database has versions to write meanwhile."""
+    """What devices are told, with the rows of it, made while the database keeps whoever tells it waiting.
+
+    `owner` is the task that works on the unit of work. What is written beside it waits with its rows: it has other
+    things to do then.
+    """
 
     def __init__(self) -> None:
         super().__init__()
+        self.owner: asyncio.Task[Any] | None = None
         self.rows: dict[tuple[str, Stream, str], bytes] = {}
+        self._waiting: dict[tuple[str, Stream, str], Item] = {}
 
     def tell(self, practice_id: str, items: Iterable[Item]) -> None:
         items = tuple(items)
         super().tell(practice_id, items)
-        for item in items:
-            self.rows[practice_id, item.stream, item.id] = watermelon.row_of(item)
+        self._waiting.update({(practice_id, item.stream, item.id): item for item in items})
+
+    def prepare(self, most: int | None = None) -> bool:
+        """Make so many rows, or all that wait. Whether there were any."""
+        keys = list(islice(self._waiting, most))
+        for key in keys:
+            self.rows[key] = watermelon.row_of(self._waiting.pop(key))
+        return bool(keys)
 
 
-async def append(work: Coroutine[Any, Any, None], feed: Feed, written: Sequence[Written]) -> None:
+async def append(work: Coroutine[Any, Any, None], feed: Prepared, written: Sequence[Written]) -> None:
     """Let the database write versions, and prepare what is told of them meanwhile."""
     writing = asyncio.create_task(work)
     try:
@@ -301,6 +314,11 @@ async def append(work: Coroutine[Any, Any, None], feed: Feed, written: Sequence[
             # The first turn sends the statement; a long one leaves in several.
             await asyncio.sleep(0)
             feed.wrote(written[start : start + _AT_ONCE])
+        if asyncio.current_task() is feed.owner:
+            while feed.prepare(_AT_ONCE):
+                if writing.done():
+                    break
+                await asyncio.sleep(0)
     finally:
         await writing
 
@@ -310,6 +328,7 @@ _AT_ONCE = 50
 
 async def write(executor: Executor, feed: Prepared) -> None:
     """The last statement before the commit. Every practice has a head: it got one when it began."""
+    feed.prepare()
     for practice_id, items in feed.told():
         await executor.fetch(
             WRITE,

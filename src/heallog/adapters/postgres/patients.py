@@ -38,7 +38,6 @@ from heallog.adapters.postgres.versions import (
 from heallog.domain.audit import Written
 from heallog.domain.fields import decode
 from heallog.domain.patients import Query, search_key
-from heallog.domain.sync import Feed
 from heallog.domain.versions import Collection, Head
 
 patients = Table(
@@ -152,9 +151,9 @@ FORGIVING = _forgiving()
 class PatientRepository:
     """Patients inside a unit of work."""
 
-    def __init__(self, executor: Executor, feed: Feed) -> None:
+    def __init__(self, executor: Executor, told: feed.Prepared) -> None:
         self._executor = executor
-        self._feed = feed
+        self._feed = told
 
     async def lock(self, practice_id: str, ids: Sequence[str]) -> dict[str, Head]:
         rows = await self._executor.fetch(LOCK, practice_id=practice_id, ids=list(ids))

@@ -34,7 +34,6 @@ from heallog.adapters.postgres.versions import (
 from heallog.application.ports.records import RecordFilter
 from heallog.domain.audit import Written
 from heallog.domain.records import started_at
-from heallog.domain.sync import Feed
 from heallog.domain.versions import Collection, Head
 
 records = Table(
@@ -138,9 +137,9 @@ OF_PATIENT = _of_patient()
 class RecordRepository:
     """Records inside a unit of work."""
 
-    def __init__(self, executor: Executor, feed: Feed) -> None:
+    def __init__(self, executor: Executor, told: feed.Prepared) -> None:
         self._executor = executor
-        self._feed = feed
+        self._feed = told
 
     async def lock(self, practice_id: str, ids: Sequence[str]) -> dict[str, Head]:
         rows = await self._executor.fetch(LOCK, practice_id=practice_id, ids=list(ids))

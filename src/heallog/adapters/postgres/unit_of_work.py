@@ -1,5 +1,6 @@
 """One transaction on one connection."""
 
+import asyncio
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from types import TracebackType
@@ -71,6 +72,7 @@ class PostgresUnitOfWork:
             raise
         self._open = True
         told = self._feed
+        told.owner = asyncio.current_task()
         self.patients = PatientRepository(transaction, told)
         self.records = RecordRepository(transaction, told)
         self.versions = VersionReads(transaction)

@@ -96,7 +96,9 @@ class SyncRepository(Protocol):
 
 class FeedReads(Protocol):
     async def page(self, practice_id: str, streams: Sequence[str], after: Place, until: int | None, limit: int) -> Page:
-        """Items after a place, in order, up to `until` (None: the head of this moment). One snapshot; `limit` from 1."""
+        """Items after a place, in order, up to `until` (None: the head of this moment). One snapshot; at least one item
+        is asked for.
+        """
 
     async def skipped(self, practice_id: str, streams: Sequence[str], skip: int, limit: int) -> Page:
         """Items after so many others, in an order in which none ever moves: by stream and id. One snapshot.
