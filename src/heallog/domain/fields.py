@@ -28,6 +28,7 @@ _PARTIAL_DATE = re.compile(r"(\d{4})(?:-(\d{2})(?:-(\d{2}))?)?")
 _DATETIME = re.compile(r"\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}(?::\d{2}(?:\.\d{1,9})?)?(?P<offset>[Zz]|[+-]\d{2}:\d{2})?")
 
 Errors = list[FieldError]
+_REQUIRED: dict[int, tuple["Fields", list[str]]] = {}
 
 
 # -- JSON ---------------------------------------------------------------------------------------------------------
@@ -464,9 +465,16 @@ def check_fields(
             _wrong(errors, prefix + name, "read_only", "is set by HealLog and cannot be written")
         elif value is not None:
             checked[name] = known.shape.check(value, prefix + name, errors)
-    for name in [name for name, known in fields.items() if known.required and body.get(name) is None]:
-        _wrong(errors, prefix + name, "required", "is required")
+    for name in _required(fields):
+        if body.get(name) is None:
+            _wrong(errors, prefix + name, "required", "is required")
     return checked
+
+
+def _required(fields: Fields) -> list[str]:
+    """Of a declaration, which is made once: by its place in memory, where nothing else can stand while it is kept."""
+    known = _REQUIRED.get(id(fields)) or (fields, [name for name, field in fields.items() if field.required])
+    return _REQUIRED.setdefault(id(fields), known)[1]
 
 
 def read(fields: Fields, body: object) -> dict[str, Any]:

@@ -145,6 +145,9 @@ _CHANGEABLE: Mapping[str, Fields] = {kind: {**COMMON, **own} for kind, own in OW
 ANY: Fields = {name: replace(known, required=False) for fields in FIELDS.values() for name, known in fields.items()}
 """Every field that some kind of record has: what may stand in a change."""
 
+_UNKNOWN: Fields = {**ANY, **KIND}
+"""Of a record whose kind is none: what may be said of it all the same."""
+
 if differing := {
     name for fields in FIELDS.values() for name, known in fields.items() if known.policy != ANY[name].policy
 }:
@@ -156,7 +159,7 @@ def new(body: Mapping[str, Any]) -> dict[str, Any]:
     errors: Errors = []
     kind = body.get("kind")
     if not isinstance(kind, str) or kind not in FIELDS:
-        check_fields({**ANY, **KIND}, body, errors)
+        check_fields(_UNKNOWN, body, errors)
         raise InvalidFields(errors)
     content = check_fields(FIELDS[kind], body, errors)
     return derived(whole({**content, "status": DRAFT}, INVARIANTS, errors))
