@@ -58,6 +58,15 @@ def test_two_starts_at_once_share_one_server_and_the_last_one_stops_it(tmp_path)
     assert servers(folder) == []
 
 
+def test_it_keeps_as_much_of_its_tables_in_memory_as_the_machine_can_spare(tmp_path, ask):
+    folder = tmp_path / "postgres"
+    with EmbeddedPostgres(folder) as embedded:
+        assert ask(embedded.url, "SELECT pg_size_bytes(current_setting('shared_buffers'))")[0][0] >= 128 * 2**20
+    text = (folder / "postgresql.conf").read_text()
+    with EmbeddedPostgres(folder):
+        assert (folder / "postgresql.conf").read_text() == text, "said once"
+
+
 def test_data_stays_in_the_folder(tmp_path, ask):
     folder = tmp_path / "postgres"
     with EmbeddedPostgres(folder) as embedded:
