@@ -169,7 +169,9 @@ def passed_by(base: Content, theirs: Content, mine: Content, policies: Mergeable
     by_me: dict[str, set[str]] = {}
     for path in one.keys() | two.keys() | three.keys():
         before, there, here = one.get(path), two.get(path), three.get(path)
-        changed, mine_too = not same(before, there), not same(before, here)
+        changed = before is not there and not same(before, there)
+        # What I left as it was is the very same thing.
+        mine_too = before is not here and not same(before, here)
         if changed or mine_too:
             rule = rule_of(path, rules)
             if rule.policy is Policy.MONOTONE:
