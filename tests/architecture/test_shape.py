@@ -22,6 +22,7 @@ ROOMS = ("domain", "application", "application/ports", "adapters/postgres", "ada
 SHARED = {
     "decisions": "what a person's choices about a conflict mean",
     "access": "who may do what, asked by every use case",
+    "canon": "JSON, in its one byte form: what is hashed, kept and sent",
     "errors": "what every capability may refuse",
     "events": "what every capability may tell",
     "fields": "how every capability checks what comes in",

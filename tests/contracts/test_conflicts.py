@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
+from heallog.domain.canon import canonical
 from heallog.domain.conflicts import Conflict, Dispute, Kind, Resolution, Severity, State
 from heallog.domain.errors import DomainError
-from heallog.domain.fields import canonical
 from heallog.domain.versions import Collection
 
 from .clinic import MINUTE, MONDAY, Backend, Clinic

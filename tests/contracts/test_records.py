@@ -5,8 +5,8 @@ from datetime import timedelta
 import pytest
 
 from heallog.application.ports.records import RecordFilter
+from heallog.domain.canon import moment
 from heallog.domain.errors import AlreadyExists, NotFound
-from heallog.domain.fields import moment
 
 from .clinic import MINUTE, MONDAY, Backend, Clinic
 

@@ -8,9 +8,9 @@ import pytest
 
 from heallog.adapters.memory.store import ConstraintViolated
 from heallog.domain.audit import Written
+from heallog.domain.canon import canonical
 from heallog.domain.errors import AlreadyExists, DomainError
 from heallog.domain.events import LoggedIn
-from heallog.domain.fields import canonical
 from heallog.domain.versions import GENESIS, Change, Collection, Head, Version, proves
 
 from .clinic import MINUTE, MONDAY, Backend, Clinic, things

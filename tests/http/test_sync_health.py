@@ -16,7 +16,7 @@ from heallog.adapters.postgres.feed import FeedReads
 from heallog.adapters.postgres.health import HealthLog
 from heallog.application.sync import watermelon as use_cases
 from heallog.domain.access import Role
-from heallog.domain.fields import moment
+from heallog.domain.canon import moment
 from heallog.domain.health import Chosen
 
 from .clinic import Clinic, NewClinic, refused

@@ -11,9 +11,9 @@ import pytest
 from heallog import bootstrap, config
 from heallog.domain import records
 from heallog.domain.access import Actor, Role
+from heallog.domain.canon import decode, same
 from heallog.domain.conflicts import State
 from heallog.domain.errors import HeldBack
-from heallog.domain.fields import decode, same
 from heallog.domain.merging import three_way_merge
 from heallog.domain.versions import GENESIS, Change, Head, Seen, Version, proves
 

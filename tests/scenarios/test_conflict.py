@@ -11,7 +11,7 @@ from tests.http.devices import METFORMIN, NGOZI, Device, statuses, update
 
 from heallog.adapters.world import clock
 from heallog.domain.access import Role
-from heallog.domain.fields import moment
+from heallog.domain.canon import moment
 
 from .apps import App, Native, Pair, disputes, settled, shows
 

@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from heallog.domain import watermelon
-from heallog.domain.fields import canonical
+from heallog.domain.canon import canonical
 from heallog.domain.watermelon import TABLES
 
 from .client import Changes, Client, Refused, Row

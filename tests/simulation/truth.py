@@ -10,8 +10,8 @@ from typing import Any
 
 from heallog.adapters.postgres.ledger import ledger
 from heallog.application.ledger import verify
+from heallog.domain.canon import decode
 from heallog.domain.conflicts import Conflict
-from heallog.domain.fields import decode
 from heallog.domain.merging import rule_of
 from heallog.domain.patients import MERGEABLE
 from heallog.domain.policies import Policy, Rules

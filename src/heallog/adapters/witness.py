@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from heallog.domain.audit import Witnessed
-from heallog.domain.fields import moment
+from heallog.domain.canon import moment
 
 
 class FileWitness:

@@ -13,8 +13,8 @@ from heallog.application.ports.world import Clock
 from heallog.application.trail import Books, audited
 from heallog.domain.access import Actor, Permission, authorise
 from heallog.domain.audit import DIGEST_SIZE, Chosen, Line, Seal, Witnessed, sealed
+from heallog.domain.canon import moment
 from heallog.domain.errors import NotFound
-from heallog.domain.fields import moment
 from heallog.domain.versions import GENESIS
 
 BATCH = 1_000

@@ -19,9 +19,9 @@ from heallog.application.trail import Books, audited
 from heallog.domain import patients, records
 from heallog.domain.access import Actor, Permission, authorise
 from heallog.domain.audit import Written, done
+from heallog.domain.canon import decode
 from heallog.domain.errors import AlreadyExists, InvalidFields
 from heallog.domain.events import ContributionCommitted
-from heallog.domain.fields import decode
 from heallog.domain.versions import Change, Collection, Contribution, Head, advance, differing, unborn
 
 BATCH = 1_000

@@ -15,10 +15,10 @@ from heallog.application.ports.world import Clock, Ids
 from heallog.domain import conflicts
 from heallog.domain.access import Actor
 from heallog.domain.audit import Written, done, noted
+from heallog.domain.canon import canonical, decode, reread, same
 from heallog.domain.conflicts import Conflict, Dispute, Origin, State
 from heallog.domain.errors import AlreadyExists, NotFound, WrongState
 from heallog.domain.events import ContributionCommitted
-from heallog.domain.fields import canonical, decode, reread, same
 from heallog.domain.merging import Mergeable
 from heallog.domain.versions import (
     Change,

@@ -11,8 +11,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from heallog.domain.canon import moment, same
 from heallog.domain.errors import HeldBack, VersionConflict
-from heallog.domain.fields import moment, same
 from heallog.domain.merging import Clash, Conflicted, Mergeable, flat, rule_of, three_way_merge
 from heallog.domain.policies import Policy, Rules, members
 from heallog.domain.versions import Collection, Head, Version, immutable

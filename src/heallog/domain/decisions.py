@@ -3,9 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from heallog.domain.canon import same
 from heallog.domain.conflicts import Conflict, Content, Dispute, at_path
 from heallog.domain.errors import FieldError, InvalidFields
-from heallog.domain.fields import printable, same
+from heallog.domain.fields import printable
 
 
 def decided(conflict: Conflict, choices: Mapping[str, Any]) -> dict[str, Any]:

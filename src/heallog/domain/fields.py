@@ -1,19 +1,18 @@
-"""JSON as HealLog reads and writes it, and the shapes that fields may have.
+"""The shapes that fields may have.
 
 A shape checks one JSON value, names everything that is wrong with it by path, and describes itself as JSON Schema:
 the HTTP API, imports and the OpenAPI document all work from the same declaration.
 """
 
-import json
 import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
-from functools import lru_cache
-from typing import Any, NoReturn, Protocol
+from datetime import date, datetime
+from typing import Any, Protocol
 
-from heallog.domain.errors import FieldError, InvalidFields, MalformedJson
+from heallog.domain.canon import moment, shown
+from heallog.domain.errors import FieldError, InvalidFields
 from heallog.domain.policies import Rule
 
 MAX_SAFE_INTEGER = 2**53 - 1
@@ -29,129 +28,6 @@ _DATETIME = re.compile(r"\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}(?::\d{2}(?:\.\d{1,9})
 
 Errors = list[FieldError]
 _REQUIRED: dict[int, tuple["Fields", list[str]]] = {}
-
-
-# -- JSON ---------------------------------------------------------------------------------------------------------
-
-
-def canonical(value: object) -> bytes:
-    """The one byte form of a JSON value: keys sorted, no spaces, UTF-8, shortest round-trip floats.
-
-    Hashes are taken over it and it is what the wire carries.
-    """
-    return _CANONICAL.encode(value).encode()
-
-
-class _Canonical(json.JSONEncoder):
-    """The standard library's, but that it sets up its inner encoder once, and not anew for each value."""
-
-    def __init__(self) -> None:
-        super().__init__(ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":"))
-        make = getattr(json.encoder, "c_make_encoder", None)
-        plain = json.encoder.encode_basestring
-        self._inner = make and make(None, self.default, plain, None, ":", ",", True, False, False)
-
-    def encode(self, o: object) -> str:
-        return super().encode(o) if self._inner is None else "".join(self._inner(o, 0))
-
-
-_CANONICAL = _Canonical()
-
-
-def as_came(value: object) -> bytes:
-    """Any value that `decode` gave, as bytes of JSON, also where no field would take it: it can be kept and shown.
-
-    Half a surrogate pair is escaped; a number that is none is written as its name. Raises `MalformedJson`.
-    """
-    try:
-        try:
-            return _AS_CAME.encode(value).encode()
-        except ValueError:
-            return _AS_CAME.encode(_named(value)).encode()
-    except RecursionError:
-        raise MalformedJson("nested too deep") from None
-
-
-_AS_CAME = json.JSONEncoder(allow_nan=False, sort_keys=True, separators=(",", ":"))
-
-
-def _named(value: object) -> object:
-    if isinstance(value, dict):
-        return {name: _named(item) for name, item in value.items()}
-    if isinstance(value, list):
-        return [_named(item) for item in value]
-    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def same(one: object, other: object) -> bool:
-    """Whether two JSON values are the same value (`1` and `true` are not, nor are `1` and `1.0`)."""
-    if one is other:
-        return True
-    if isinstance(one, str) or isinstance(other, str) or (type(one) is int and type(other) is int):
-        return one == other
-    return one == other and canonical(one) == canonical(other)
-
-
-def decode(raw: bytes | str) -> Any:
-    """Read one JSON value. A repeated key, NaN, Infinity, bad UTF-8 or deep nesting is malformed.
-
-    Lone surrogates and over-long numbers pass here: the field's own shape refuses them, by path.
-    """
-    try:
-        return _DECODER.decode(raw if isinstance(raw, str) else raw.decode())
-    except UnicodeDecodeError as error:
-        raise MalformedJson(f"not UTF-8 at byte {error.start}") from None
-    except json.JSONDecodeError as error:
-        raise MalformedJson(f"not JSON: {error.msg}, line {error.lineno} column {error.colno}") from None
-    except RecursionError:
-        raise MalformedJson("nested too deep") from None
-    except _Refused as error:
-        raise MalformedJson(str(error)) from None
-    except ValueError:
-        raise MalformedJson("a number has too many digits") from None
-
-
-class _Refused(Exception):
-    pass
-
-
-def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    decoded = dict(pairs)
-    if len(decoded) != len(pairs):
-        seen: set[str] = set()
-        repeated = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-        raise _Refused(f"the key {_shown(repeated)} appears twice in one object")
-    return decoded
-
-
-def _constant(name: str) -> NoReturn:
-    raise _Refused(f"{name} is not JSON")
-
-
-_DECODER = json.JSONDecoder(object_pairs_hook=_pairs, parse_constant=_constant)
-
-
-def reread(raw: bytes) -> Any:
-    """JSON that `canonical` wrote: it was checked before, and needs no second look."""
-    return _PLAIN.decode(raw.decode())
-
-
-_PLAIN = json.JSONDecoder()
-
-
-@lru_cache(maxsize=1_024)
-def moment(at: datetime) -> str:
-    """RFC 3339 UTC with milliseconds: `2026-03-01T09:30:00.000Z`."""
-    return at.astimezone(UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
-
-
-def _shown(text: object) -> str:
-    """A short, printable rendering of what the caller sent, safe to put into a message."""
-    rendered = ascii(text)
-    return rendered if len(rendered) <= 60 else rendered[:57] + "..."
-
-
-# -- shapes -------------------------------------------------------------------------------------------------------
 
 
 class Shape(Protocol):
@@ -181,10 +57,10 @@ class Text:
             _wrong(errors, path, "type", "must be a string")
         elif len(value) > self.longest:
             _wrong(errors, path, "too_long", f"must be at most {self.longest} characters, not {len(value)}")
-        elif found := (_CONTROL if self.lines else _CONTROL_OR_BREAK).search(value):
+        elif not value.isprintable() and (found := (_CONTROL if self.lines else _CONTROL_OR_BREAK).search(value)):
             what = "half of a surrogate pair" if "\ud800" <= found[0] <= "\udfff" else "a control character"
             _wrong(errors, path, "character", f"contains {what} (U+{ord(found[0]):04X}) at position {found.start()}")
-        elif len(value.strip()) < self.shortest:
+        elif self.shortest and len(value.strip()) < self.shortest:
             blank = "must not be empty" if self.shortest == 1 else f"must be at least {self.shortest} characters"
             _wrong(errors, path, "too_short", blank)
         return value
@@ -282,7 +158,7 @@ class Day:
         if not isinstance(value, str):
             _wrong(errors, path, "type", "must be a date string")
         elif not _real_day(value):
-            _wrong(errors, path, "date", f"{_shown(value)} is not a date (YYYY, YYYY-MM or YYYY-MM-DD)")
+            _wrong(errors, path, "date", f"{shown(value)} is not a date (YYYY, YYYY-MM or YYYY-MM-DD)")
         return value
 
     def schema(self) -> dict[str, Any]:
@@ -313,7 +189,7 @@ class Moment:
             return value
         if not value.isascii() or not (found := _DATETIME.fullmatch(value)):
             hint = "RFC 3339 with an offset" if self.exact else "RFC 3339 with an offset, or YYYY, YYYY-MM, YYYY-MM-DD"
-            _wrong(errors, path, "datetime", f"{_shown(value)} is not a time ({hint})")
+            _wrong(errors, path, "datetime", f"{shown(value)} is not a time ({hint})")
             return value
         if not found["offset"]:
             _wrong(errors, path, "datetime", "must name its offset from UTC, such as Z or +02:00")
@@ -321,7 +197,7 @@ class Moment:
         try:
             return moment(datetime.fromisoformat(value.upper()))
         except (ValueError, OverflowError):
-            _wrong(errors, path, "datetime", f"{_shown(value)} is not a real time")
+            _wrong(errors, path, "datetime", f"{shown(value)} is not a real time")
         return value
 
     def schema(self) -> dict[str, Any]:
@@ -473,8 +349,11 @@ def check_fields(
 
 def _required(fields: Fields) -> list[str]:
     """Of a declaration, which is made once: by its place in memory, where nothing else can stand while it is kept."""
-    known = _REQUIRED.get(id(fields)) or (fields, [name for name, field in fields.items() if field.required])
-    return _REQUIRED.setdefault(id(fields), known)[1]
+    known = _REQUIRED.get(id(fields))
+    if known is None:
+        names = [name for name, field in fields.items() if field.required]
+        known = _REQUIRED.setdefault(id(fields), (fields, names))
+    return known[1]
 
 
 def read(fields: Fields, body: object) -> dict[str, Any]:

@@ -9,10 +9,12 @@ from enum import Enum, auto
 from fractions import Fraction
 from typing import Any
 
+from heallog.domain.canon import canonical, same
 from heallog.domain.errors import FieldError, InvalidFields
-from heallog.domain.fields import Errors, Fields, canonical, check_fields, same
+from heallog.domain.fields import Errors, Fields, check_fields
 from heallog.domain.narrative import Woven, weave
 from heallog.domain.policies import MANUAL, Policy, Rule, Rules, declared
+from heallog.domain.versions import differing, immutable
 
 # -- what a type of content says about itself ---------------------------------------------------------------------
 
@@ -38,13 +40,14 @@ class Broken:
 class Mergeable:
     """One type of content: the policies of its fields, what follows from others, and every rule that one breaks.
 
-    `derived` are the fields that follow from others.
+    `derived` are the fields that follow from others, `entered` those whose entries are merged one by one.
     """
 
     rules: Rules
     derive: Callable[[Mapping[str, Any]], dict[str, Any]]
     broken: Callable[[Mapping[str, Any]], Sequence[Broken]]
     derived: tuple[str, ...]
+    entered: frozenset[str]
 
     @classmethod
     def of(
@@ -53,7 +56,8 @@ class Mergeable:
         """The type with these fields. Raises `NoPolicy` where one does not say how it is merged."""
         rules = declared(fields)
         follow = tuple(name for name, rule in rules.items() if rule.policy is Policy.DERIVED)
-        return cls(rules, derive, breaks(fields, invariants), follow)
+        by_entry = frozenset(name for name, rule in rules.items() if rule.each)
+        return cls(rules, derive, breaks(fields, invariants), follow, by_entry)
 
 
 def whole(content: dict[str, Any], invariants: Iterable[Invariant], errors: Errors) -> dict[str, Any]:
@@ -71,6 +75,8 @@ def breaks(fields: Fields, invariants: Sequence[Invariant]) -> Callable[[Mapping
     def broken(content: Mapping[str, Any]) -> Sequence[Broken]:
         errors: Errors = []
         check_fields(fields, content, errors, stored=True)
+        if not errors:
+            return [Broken(rule.fields, rule.error) for rule in invariants if not rule.holds(content)]
         found = [Broken((_place(error.field, fields),), error) for error in errors]
         unsound = {error.field.partition(".")[0] for error in errors}
         sound = (rule for rule in invariants if unsound.isdisjoint(rule.fields))
@@ -105,7 +111,7 @@ class Clash:
     proposal: Any
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Merged:
     """One content out of two. `took` are the fields in which it differs from theirs; `reviews` ask for a look."""
 
@@ -164,38 +170,31 @@ def passed_by(base: Content, theirs: Content, mine: Content, policies: Mergeable
     None where anything has to be decided: then `met` decides.
     """
     rules = policies.rules
-    one, two, three = (_entered(side, rules) for side in (base, theirs, mine))
-    touched: set[str] = set()
-    by_me: dict[str, set[str]] = {}
-    for path in one.keys() | two.keys() | three.keys():
-        before, there, here = one.get(path), two.get(path), three.get(path)
-        changed = before is not there and not same(before, there)
-        # What I left as it was is the very same thing.
-        mine_too = before is not here and not same(before, here)
-        if changed or mine_too:
-            rule = rule_of(path, rules)
-            if rule.policy is Policy.MONOTONE:
-                return None
-            unit = _unit(path, rule.group)
-            if changed:
-                touched.add(unit)
-            if mine_too:
-                by_me.setdefault(unit, set()).add(path)
-    if not touched.isdisjoint(by_me):
+    one, two, three = _entered(base, policies), _entered(theirs, policies), _entered(mine, policies)
+    by_them, by_me = differing(one, two), differing(one, three)
+    units: dict[str, str] = {}
+    for path in (*by_them, *by_me):
+        rule = rule_of(path, rules)
+        if rule.policy is Policy.MONOTONE:
+            return None
+        units[path] = _unit(path, rule.group)
+    if not {units[path] for path in by_them}.isdisjoint(units[path] for path in by_me):
         return None
-    took = {path for paths in by_me.values() for path in paths}
-    content = _whole({**two, **{path: three.get(path) for path in took}}, policies)
+    values = {**two, **{path: three.get(path) for path in by_me}}
+    plain = one is base and two is theirs and three is mine and None not in values.values()
+    content = policies.derive(values) if plain else _whole(values, policies)
     if policies.broken(content):
         return None
-    took |= {name for name in policies.derived if not same(content.get(name), theirs.get(name))}
+    took = {*by_me, *(name for name in policies.derived if not same(content.get(name), theirs.get(name)))}
     return Merged(content, _told(took), ())
 
 
-def _entered(side: Content, rules: Rules) -> Content:
+def _entered(side: Content, policies: Mergeable) -> Content:
     """Values by path; that an object with entries is there at all is a value of its own."""
-    objects = [name for name, value in side.items() if isinstance(value, dict) and _by_entry(name, rules)]
-    if not objects:
+    if policies.entered.isdisjoint(side):
         return side
+    rules = policies.rules
+    objects = [name for name in policies.entered if isinstance(side.get(name), dict) and _by_entry(name, rules)]
     values = dict(side)
     for name in objects:
         values[name] = {}
@@ -206,11 +205,11 @@ def _entered(side: Content, rules: Rules) -> Content:
 def met(base: Content, theirs: Content, mine: Content, policies: Mergeable) -> Merged | Conflicted:
     """Every field by its policy."""
     rules = policies.rules
-    units = _units(base, theirs, mine, rules)
+    units = _units(base, theirs, mine, policies)
     found = dict(sorted((path, one) for unit in units for path, one in _together(unit)))
     errors = _settle(found, theirs, mine, policies)
     content = _content(found, policies)
-    took = _differing(flat(content, rules), flat(theirs, rules))
+    took = _told({*differing(flat(content, rules), flat(theirs, rules))})
     reviews = tuple(one.sides for one in found.values() if one.mark is _Mark.REVIEW)
     clashes = tuple(_fitting(clash, content, policies) for clash in _clashes(found))
     if clashes or errors:
@@ -267,15 +266,15 @@ def _whole(values: Content, policies: Mergeable) -> dict[str, Any]:
 Unit = list[tuple[Clash, Rule]]
 
 
-def _units(base: Content, theirs: Content, mine: Content, rules: Rules) -> Iterable[Unit]:
+def _units(base: Content, theirs: Content, mine: Content, policies: Mergeable) -> Iterable[Unit]:
     """What is merged as one: a field, or the fields of a group; the three values of each.
 
     That an object with entries is there at all is merged like a field of its own.
     """
-    one, two, three = (_entered(side, rules) for side in (base, theirs, mine))
+    one, two, three = (_entered(side, policies) for side in (base, theirs, mine))
     units: dict[str, Unit] = {}
     for path in sorted(one.keys() | two.keys() | three.keys()):
-        rule = rule_of(path, rules)
+        rule = rule_of(path, policies.rules)
         sides = Clash(path, rule.policy, rule.group, one.get(path), two.get(path), three.get(path), proposal=None)
         units.setdefault(_unit(path, rule.group), []).append((sides, rule))
     return units.values()
@@ -352,11 +351,6 @@ def _woven(sides: Clash) -> _Found:
         return _held(marked)
     text = woven.text or (None if sides.theirs is None or sides.mine is None else "")
     return _Found(marked, text, text, _Mark.REVIEW if woven.how is Woven.WORDS else _Mark.CLEAN)
-
-
-def _differing(one: Content, other: Content) -> tuple[str, ...]:
-    """The paths whose values differ."""
-    return _told({path for path in one.keys() | other.keys() if not same(one.get(path), other.get(path))})
 
 
 def _told(paths: set[str]) -> tuple[str, ...]:

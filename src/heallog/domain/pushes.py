@@ -77,8 +77,10 @@ class Contribution:
     @property
     def rank(self) -> int:
         """What others may depend on first: creations of patients."""
-        made = (one.op == "create" and one.collection is Collection.PATIENTS for one in self.operations)
-        return 0 if any(made) else 1
+        for one in self.operations:
+            if one.op == "create" and one.collection is Collection.PATIENTS:
+                return 0
+        return 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,12 +183,15 @@ class Outcome:
             "id": self.id,
             "version": self.version,
         }
-        more = {"conflict_id": self.conflict_id, "severity": self.severity, "quarantine_id": self.quarantine_id}
-        return (
-            told
-            | {name: value for name, value in more.items() if value}
-            | ({"errors": list(self.errors)} if self.errors else {})
-        )
+        if self.conflict_id:
+            told["conflict_id"] = self.conflict_id
+        if self.severity:
+            told["severity"] = self.severity
+        if self.quarantine_id:
+            told["quarantine_id"] = self.quarantine_id
+        if self.errors:
+            told["errors"] = list(self.errors)
+        return told
 
 
 @dataclass(frozen=True, slots=True)

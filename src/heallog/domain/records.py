@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any, Final
 
+from heallog.domain.canon import moment
 from heallog.domain.errors import FieldError, InvalidFields, RecordSigned, WrongState
 from heallog.domain.fields import (
     ID,
@@ -26,7 +27,6 @@ from heallog.domain.fields import (
     Number,
     Text,
     check_fields,
-    moment,
     object_schema,
 )
 from heallog.domain.merging import Invariant, Mergeable, whole
@@ -290,6 +290,8 @@ _POSSIBLE: Final = (5, 300)
 
 def derived(content: Mapping[str, Any]) -> dict[str, Any]:
     """The content with what follows from its other fields worked out anew."""
+    if content["kind"] != "observation" and "bmi" not in content:
+        return dict(content)
     rest = {name: value for name, value in content.items() if name != "bmi"}
     bmi = _bmi(content.get("values", {})) if content["kind"] == "observation" else None
     return rest if bmi is None else {**rest, "bmi": bmi}

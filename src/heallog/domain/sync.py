@@ -17,10 +17,10 @@ from typing import Any
 
 from heallog.domain.access import Actor
 from heallog.domain.audit import Written
+from heallog.domain.canon import canonical, moment
 from heallog.domain.conflicts import Conflict
 from heallog.domain.conflicts import document as conflict_document
 from heallog.domain.errors import FieldError, InvalidCursor, InvalidFields, ResyncRequired
-from heallog.domain.fields import canonical, moment
 from heallog.domain.versions import Collection, Head, document, immutable
 
 
@@ -71,10 +71,13 @@ class Feed:
 
     def wrote(self, written: Iterable[Written]) -> None:
         """Heads that moved, with the contributions that moved them."""
+        items: dict[str, list[Item]] = {}
         for item in written:
-            practice_id = item.head.practice_id
-            self.tell(practice_id, (of_head(item.head),))
-            self._of(practice_id).contributions.update(version.contribution_id for version in item.versions)
+            head = item.head
+            items.setdefault(head.practice_id, []).append(of_head(head))
+            self._of(head.practice_id).contributions.update([version.contribution_id for version in item.versions])
+        for practice_id, told in items.items():
+            self.tell(practice_id, told)
 
     def again(self, practice_id: str, keys: Iterable[tuple[Stream, str]]) -> None:
         """Things that did not change, and shall come as if they had."""

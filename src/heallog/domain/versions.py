@@ -6,15 +6,15 @@ is void. Patients and records share all of this.
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from functools import lru_cache
 from typing import Any, TypeVar, dataclass_transform
 
 from heallog.domain.access import Actor
+from heallog.domain.canon import canonical, decode, moment, reread, same
 from heallog.domain.errors import Deleted, StaleVersion, VersionConflict, VersionRequired
-from heallog.domain.fields import canonical, decode, moment, reread, same
 
 GENESIS = bytes(32)
 """What the first version of a thing chains to."""
@@ -224,22 +224,23 @@ def advance(
 ) -> tuple[Head, Version]:
     """The next version of a thing and its head after it. `inputs` are what it was merged from."""
     version = _next(head, head.version, content, change, contribution, inputs, reason, client_time, source)
+    # By place: the names of so many fields cost more than everything else about a head.
     moved = Head(
-        practice_id=head.practice_id,
-        collection=head.collection,
-        id=head.id,
-        patient_id=head.patient_id,
-        version=version.number,
-        last=version.number,
-        hash=version.hash,
-        content=version.content,
-        created_at=head.created_at,
-        updated_at=contribution.at,
-        updated_by=contribution.actor.account_id,
-        source_digest=version.source_digest or head.source_digest,
-        source_version=version.number if source is not None else head.source_version,
-        conflict_id=head.conflict_id,
-        merged_from=inputs,
+        head.practice_id,
+        head.collection,
+        head.id,
+        head.patient_id,
+        version.number,
+        version.number,
+        version.hash,
+        version.content,
+        head.created_at,
+        contribution.at,
+        contribution.actor.account_id,
+        version.source_digest or head.source_digest,
+        version.number if source is not None else head.source_version,
+        head.conflict_id,
+        inputs,
     )
     return moved, version
 
@@ -256,7 +257,25 @@ def branch(
 ) -> tuple[Head, Version]:
     """What someone made of version `parent`, kept beside the trunk: the head answers as before."""
     version = _next(head, parent, content, change, contribution, (), reason, client_time, None, beside=True)
-    return replace(head, last=version.number, hash=version.hash), version
+    # By place, as in `advance`.
+    beside = Head(
+        head.practice_id,
+        head.collection,
+        head.id,
+        head.patient_id,
+        head.version,
+        version.number,
+        version.hash,
+        head.content,
+        head.created_at,
+        head.updated_at,
+        head.updated_by,
+        head.source_digest,
+        head.source_version,
+        head.conflict_id,
+        head.merged_from,
+    )
+    return beside, version
 
 
 def _next(
@@ -273,25 +292,25 @@ def _next(
     beside: bool = False,
 ) -> Version:
     version = Version(
-        practice_id=head.practice_id,
-        collection=head.collection,
-        thing_id=head.id,
-        patient_id=head.patient_id,
-        number=head.last + 1,
-        parent=parent or None,
-        inputs=inputs,
-        change=change,
-        content=None if content is None else canonical(content),
-        author_id=contribution.actor.account_id,
-        device_id=contribution.actor.device_id,
-        received_at=contribution.at,
-        client_time=client_time,
-        reason=reason,
-        contribution_id=contribution.id,
-        source=source,
-        source_digest=None if source is None else hashlib.sha256(source).digest(),
-        hash=b"",
-        branch=beside,
+        head.practice_id,
+        head.collection,
+        head.id,
+        head.patient_id,
+        head.last + 1,
+        parent or None,
+        inputs,
+        change,
+        None if content is None else canonical(content),
+        contribution.actor.account_id,
+        contribution.actor.device_id,
+        contribution.at,
+        client_time,
+        reason,
+        contribution.id,
+        source,
+        None if source is None else hashlib.sha256(source).digest(),
+        b"",
+        beside,
     )
     # It gets its hash before anyone has seen it.
     object.__setattr__(version, "hash", chain(head.hash, version))
@@ -354,5 +373,13 @@ def between(one: Version, other: Version) -> list[Difference]:
 
 
 def differing(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[str, ...]:
-    """The names of the fields in which two contents differ, in their order."""
-    return tuple(name for name in sorted(before.keys() | after.keys()) if not same(before.get(name), after.get(name)))
+    """The names of the fields in which two contents differ, in their order. One that is not there is None."""
+    names = before.keys() | after.keys()
+    # What was left as it was is often the very same thing.
+    return tuple(
+        sorted(
+            name
+            for name in names
+            if (one := before.get(name)) is not (other := after.get(name)) and not same(one, other)
+        )
+    )

@@ -19,6 +19,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 from heallog.domain import patients, records
+from heallog.domain.canon import canonical, decode, dense, reread
 from heallog.domain.errors import FieldError, InvalidFields, MalformedJson
 from heallog.domain.fields import (
     MAX_SAFE_INTEGER,
@@ -33,10 +34,7 @@ from heallog.domain.fields import (
     Pattern,
     Shape,
     Text,
-    canonical,
     check_fields,
-    decode,
-    reread,
 )
 from heallog.domain.policies import Policy
 from heallog.domain.sync import Item, Stream
@@ -192,7 +190,7 @@ def row_of(item: Item) -> bytes:
             made[column.name] = value
     if DELETED_AT in made:
         made |= {"created_at": 0, "updated_at": made[DELETED_AT]}
-    return canonical(made)[:-1] + _empty(item.stream, frozenset(made)) + b"}"
+    return dense(made)[:-1] + _empty(item.stream, frozenset(made)) + b"}"
 
 
 @lru_cache(maxsize=1_024)

@@ -11,8 +11,8 @@ from typing import Any
 
 from heallog.application.versions import Why
 from heallog.domain.access import Actor, Role
+from heallog.domain.canon import moment
 from heallog.domain.errors import NotFound
-from heallog.domain.fields import moment
 from heallog.domain.versions import Seen
 
 SEED = 20_260

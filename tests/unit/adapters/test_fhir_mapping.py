@@ -12,7 +12,7 @@ from heallog.adapters.fhir.mapping import map_resource
 from heallog.adapters.fhir.narrative import plain
 from heallog.adapters.fhir.records import KINDS
 from heallog.application.ports.imports import Incoming
-from heallog.domain.fields import canonical
+from heallog.domain.canon import canonical
 
 from .fhir_resources import (
     ALICE,

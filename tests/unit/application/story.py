@@ -8,9 +8,9 @@ import pytest
 
 from heallog.application.versions import Why
 from heallog.domain.access import Actor
+from heallog.domain.canon import decode
 from heallog.domain.conflicts import Conflict
 from heallog.domain.errors import HeldBack
-from heallog.domain.fields import decode
 from heallog.domain.versions import GENESIS, Collection, Head, Seen, Version, proves
 
 from .world import MINUTE, World

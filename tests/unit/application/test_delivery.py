@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from heallog.adapters.memory.conflicts import ConflictReads
+from heallog.domain.canon import canonical, decode
 from heallog.domain.errors import HeldBack
-from heallog.domain.fields import canonical, decode
 from heallog.domain.versions import Change, Seen
 
 from .world import World

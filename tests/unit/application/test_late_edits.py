@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from heallog.domain.canon import decode
 from heallog.domain.conflicts import Kind, Severity, State, document
 from heallog.domain.errors import (
     AlreadyExists,
@@ -14,7 +15,6 @@ from heallog.domain.errors import (
     VersionConflict,
     WrongState,
 )
-from heallog.domain.fields import decode
 from heallog.domain.versions import Change, Seen
 
 from .story import (

@@ -6,8 +6,8 @@ import pytest
 
 from heallog.application.ports.records import RecordFilter
 from heallog.application.versions import Why
+from heallog.domain.canon import moment
 from heallog.domain.errors import AlreadyExists, Deleted, Forbidden, InvalidFields, NotFound, RecordSigned, WrongState
-from heallog.domain.fields import moment
 from heallog.domain.versions import Change, Head, Seen
 
 from .world import MINUTE, NOON, World, saw

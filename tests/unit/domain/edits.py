@@ -11,6 +11,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from heallog.domain import patients, records
+from heallog.domain.canon import same
 from heallog.domain.errors import InvalidFields
 from heallog.domain.fields import (
     AnyOf,
@@ -26,7 +27,6 @@ from heallog.domain.fields import (
     Pattern,
     Shape,
     Text,
-    same,
 )
 from heallog.domain.merging import Mergeable
 from heallog.domain.records import DRAFT

@@ -8,6 +8,7 @@ import pytest
 
 from heallog.domain import conflicts, patients, records
 from heallog.domain.access import Actor, Role
+from heallog.domain.canon import canonical, moment
 from heallog.domain.conflicts import (
     DELETED,
     Conflict,
@@ -28,7 +29,6 @@ from heallog.domain.conflicts import (
 )
 from heallog.domain.decisions import as_changes, decided
 from heallog.domain.errors import HeldBack, InvalidFields, VersionConflict
-from heallog.domain.fields import canonical, moment
 from heallog.domain.policies import tightened
 from heallog.domain.versions import Change, Collection, Contribution, Head, advance, branch, unborn
 

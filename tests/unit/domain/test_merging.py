@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from heallog.domain import patients, records
+from heallog.domain.canon import canonical, same
 from heallog.domain.errors import FieldError
-from heallog.domain.fields import Field, Fields, ListOf, Named, Number, Text, canonical, same
+from heallog.domain.fields import Field, Fields, ListOf, Named, Number, Text
 from heallog.domain.merging import (
     Broken,
     Clash,

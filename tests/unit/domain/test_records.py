@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from heallog.domain import records
+from heallog.domain.canon import same
 from heallog.domain.errors import DomainError, InvalidFields, RecordSigned, WrongState
-from heallog.domain.fields import same
 from heallog.domain.records import AMENDED, DRAFT, ENTERED_IN_ERROR, KINDS, SIGNED, STATUSES
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)

@@ -12,8 +12,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from heallog.domain.access import Actor, Role
+from heallog.domain.canon import canonical, decode, moment, same
 from heallog.domain.errors import Deleted, StaleVersion, VersionConflict, VersionRequired
-from heallog.domain.fields import canonical, decode, moment, same
 from heallog.domain.versions import (
     GENESIS,
     Change,

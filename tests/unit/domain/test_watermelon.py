@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from heallog.domain import patients, records
+from heallog.domain.canon import canonical
 from heallog.domain.errors import InvalidFields
-from heallog.domain.fields import MAX_SAFE_INTEGER, canonical
+from heallog.domain.fields import MAX_SAFE_INTEGER
 from heallog.domain.sync import Item, Stream, of_head
 from heallog.domain.versions import Collection, Head
 from heallog.domain.watermelon import (

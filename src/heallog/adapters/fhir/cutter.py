@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import IO, Final
 
 from heallog.adapters.fhir.node import Refused
-from heallog.domain.fields import decode
+from heallog.domain.canon import decode
 
 LONGEST: Final = 10 * 1024 * 1024
 """Bytes that one resource may have."""

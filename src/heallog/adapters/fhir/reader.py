@@ -22,8 +22,8 @@ from heallog.adapters.fhir.cutter import LONGEST, Cutter
 from heallog.adapters.fhir.mapping import BUNDLE, PATIENT, UNKNOWN, map_resource
 from heallog.adapters.fhir.node import Refused
 from heallog.application.ports.imports import Incoming
+from heallog.domain.canon import decode
 from heallog.domain.errors import FieldError, InvalidFields, MalformedJson
-from heallog.domain.fields import decode
 
 _SUFFIXES = (".ndjson", ".ndjson.gz", ".json", ".json.gz")
 _BOM = b"\xef\xbb\xbf"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from heallog.adapters.memory import versions
 from heallog.adapters.memory.store import ConstraintViolated, Overlay, PatientRow, Tables
 from heallog.domain.audit import Written
-from heallog.domain.fields import decode
+from heallog.domain.canon import decode
 from heallog.domain.patients import Query, search_key
 from heallog.domain.sync import Feed
 from heallog.domain.versions import Head

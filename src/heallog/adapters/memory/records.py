@@ -8,8 +8,8 @@ from heallog.adapters.memory import versions
 from heallog.adapters.memory.store import Overlay, RecordRow, Tables
 from heallog.application.ports.records import RecordFilter
 from heallog.domain.audit import Written
+from heallog.domain.canon import decode
 from heallog.domain.errors import NotFound
-from heallog.domain.fields import decode
 from heallog.domain.records import started_at
 from heallog.domain.sync import Feed
 from heallog.domain.versions import Head

@@ -11,7 +11,7 @@ from heallog.adapters.memory.store import ConstraintViolated, Overlay, Tables
 from heallog.application.ports import sync as ports
 from heallog.application.ports.sync import Page, Standing, Window
 from heallog.domain import watermelon
-from heallog.domain.fields import as_came, decode
+from heallog.domain.canon import as_came, decode
 from heallog.domain.pushes import Pushed, Quarantined
 from heallog.domain.sync import Feed, Item, Place, Stream
 from heallog.domain.versions import Collection

@@ -26,9 +26,9 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 
 from heallog.adapters.postgres.database import Executor, Row, Statement
 from heallog.adapters.postgres.schema import ID, Bytes, identifier, metadata, moment
+from heallog.domain.canon import canonical, decode
+from heallog.domain.canon import moment as moment_of
 from heallog.domain.conflicts import Conflict, Dispute, Kind, Resolution, Severity, State
-from heallog.domain.fields import canonical, decode
-from heallog.domain.fields import moment as moment_of
 from heallog.domain.sync import Feed, of_conflict
 from heallog.domain.versions import Collection
 

@@ -36,7 +36,7 @@ from heallog.adapters.postgres.versions import (
     lock_statement,
 )
 from heallog.domain.audit import Written
-from heallog.domain.fields import decode
+from heallog.domain.canon import decode
 from heallog.domain.patients import Query, search_key
 from heallog.domain.versions import Collection, Head
 

@@ -16,7 +16,7 @@ from sqlalchemy import (
 
 from heallog.adapters.postgres.database import Executor, Statement
 from heallog.adapters.postgres.schema import Bytes, identifier, metadata, moment
-from heallog.domain.fields import canonical, decode
+from heallog.domain.canon import canonical, decode
 from heallog.domain.policies import Setting
 
 policies = Table(

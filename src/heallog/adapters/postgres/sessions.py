@@ -37,7 +37,7 @@ from heallog.adapters.postgres.schema import ID, TIME, Bytes, identifier, metada
 from heallog.adapters.postgres.tries import tries
 from heallog.application.ports.world import Clock
 from heallog.domain.access import Plan, Role
-from heallog.domain.fields import canonical
+from heallog.domain.canon import canonical
 from heallog.domain.sessions import Bearer, Ending, Session, Standing
 
 sessions = Table(

@@ -31,7 +31,7 @@ from heallog.adapters.postgres.feed import contributions, sync_heads
 from heallog.adapters.postgres.schema import ID, TIME, Bytes, identifier, metadata, moment
 from heallog.adapters.postgres.versions import versions
 from heallog.application.ports.sync import Standing, Window
-from heallog.domain.fields import as_came, canonical, decode
+from heallog.domain.canon import as_came, canonical, decode
 from heallog.domain.pushes import Pushed, Quarantined
 from heallog.domain.sync import Feed, Stream
 from heallog.domain.versions import Collection

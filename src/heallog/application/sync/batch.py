@@ -20,7 +20,7 @@ from heallog.domain.errors import AlreadyExists
 from heallog.domain.events import Event
 from heallog.domain.health import disputed
 from heallog.domain.policies import Setting
-from heallog.domain.versions import ENTERED, Collection, Head, Version
+from heallog.domain.versions import ENTERED, Collection, Head, Version, immutable
 
 Key = tuple[Collection, str]
 Number = tuple[Collection, str, int]
@@ -187,13 +187,13 @@ class Batch:
     # -- what the unit of work is asked ---------------------------------------------------------------------------
 
     def lock(self, collection: Collection, ids: Sequence[str]) -> dict[str, Head]:
-        found = ((thing_id, self.heads.get((collection, thing_id))) for thing_id in ids)
-        # What it was merged from is said once, to whoever merged.
-        return {
-            thing_id: replace(head, merged_from=()) if head.merged_from else head
-            for thing_id, head in found
-            if head is not None
-        }
+        found: dict[str, Head] = {}
+        for thing_id in ids:
+            head = self.heads.get((collection, thing_id))
+            if head is not None:
+                # What it was merged from is said once, to whoever merged.
+                found[thing_id] = replace(head, merged_from=()) if head.merged_from else head
+        return found
 
     def append(self, written: Sequence[Written]) -> None:
         for item in written:
@@ -222,7 +222,9 @@ class Batch:
             await self._look_up([key])
         # What was not there when the batch began, it made itself.
         found, own = self._lineages.get(key, (None, None))
-        made = self._made.get((collection, thing_id), ())
+        made = self._made.get((collection, thing_id))
+        if not made:
+            return found, own
         started = next((version for version in made if version.number == base), found)
         later = [one for one in made if one.number > base and (one.parent or 0) >= base and one.change in ENTERED]
         return started, later[-1] if later else own
@@ -255,7 +257,7 @@ class Batch:
         self._refusals.append(entry)
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Mark:
     """How much had been done."""
 

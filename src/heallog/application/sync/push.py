@@ -20,9 +20,9 @@ from heallog.application.trail import Books, audited
 from heallog.application.versions import Why
 from heallog.domain.access import Actor, Permission, authorise
 from heallog.domain.audit import noted
+from heallog.domain.canon import as_came, canonical
 from heallog.domain.errors import DomainError, Forbidden, HeldBack, InvalidFields, PushConflict, Unavailable
 from heallog.domain.events import PushCommitted
-from heallog.domain.fields import as_came, canonical
 from heallog.domain.health import Tally
 from heallog.domain.pushes import MERGE, Operation, Outcome, Push, Quarantined, Status, pushed, unlike
 from heallog.domain.sync import Stream

@@ -19,6 +19,7 @@ from heallog.application.versions import Why
 from heallog.domain import watermelon
 from heallog.domain.access import Actor, Permission, authorise
 from heallog.domain.audit import noted
+from heallog.domain.canon import as_came, canonical, decode, same
 from heallog.domain.errors import (
     DomainError,
     FieldError,
@@ -28,7 +29,6 @@ from heallog.domain.errors import (
     Unavailable,
     VersionConflict,
 )
-from heallog.domain.fields import as_came, canonical, decode, same
 from heallog.domain.health import Tally
 from heallog.domain.pushes import MERGE, Contribution, Push, Quarantined, Status, pushed
 from heallog.domain.sync import AWAY, RESTORED, Place, Stream

@@ -8,7 +8,8 @@ from litestar.response import Response
 
 from heallog.application.accounts import Accounts, Registered
 from heallog.domain.accounts import ACCEPT, CHANGE_PASSWORD, REGISTRATION, RENAME
-from heallog.domain.fields import moment, object_schema, read
+from heallog.domain.canon import moment
+from heallog.domain.fields import object_schema, read
 from heallog.entrypoints.http.auth import TOKENS, ApiRequest, tokens
 from heallog.entrypoints.http.bodies import json_object
 from heallog.entrypoints.http.callers import caller

@@ -9,8 +9,9 @@ from litestar.params import QueryParameter
 
 from heallog.application.audit import Audit, Proof
 from heallog.domain.audit import Chosen, Line
+from heallog.domain.canon import moment
 from heallog.domain.errors import InvalidFields
-from heallog.domain.fields import Errors, moment
+from heallog.domain.fields import Errors
 from heallog.entrypoints.http import versions as wire
 from heallog.entrypoints.http.auth import ApiRequest
 from heallog.entrypoints.http.bodies import Cursor, Id, Limit, instant

@@ -9,8 +9,9 @@ from litestar.params import PathParameter, QueryParameter
 
 from heallog.application.versions import Why
 from heallog.domain import patients, records
+from heallog.domain.canon import decode
 from heallog.domain.errors import FieldError, InvalidFields
-from heallog.domain.fields import ID, Errors, Field, Fields, Moment, Number, Text, check_fields, decode
+from heallog.domain.fields import ID, Errors, Field, Fields, Moment, Number, Text, check_fields
 from heallog.domain.records import started_at
 from heallog.domain.versions import Seen
 from heallog.entrypoints.http.errors import UnsupportedMediaType

@@ -8,8 +8,8 @@ from litestar.di import NamedDependency
 from litestar.params import QueryParameter
 
 from heallog.application.sync.health import Health
+from heallog.domain.canon import moment
 from heallog.domain.errors import FieldError, InvalidFields, Unavailable
-from heallog.domain.fields import moment
 from heallog.domain.health import (
     LONGEST_WINDOW,
     Chosen,

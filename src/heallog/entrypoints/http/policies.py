@@ -7,7 +7,8 @@ from litestar.di import NamedDependency
 from litestar.response import Response
 
 from heallog.application.policies import DECLARED, Policies
-from heallog.domain.fields import Choice, Field, Fields, Group, Number, Text, moment, object_schema
+from heallog.domain.canon import moment
+from heallog.domain.fields import Choice, Field, Fields, Group, Number, Text, object_schema
 from heallog.domain.policies import Policy
 from heallog.entrypoints.http import versions as wire
 from heallog.entrypoints.http.auth import ApiRequest

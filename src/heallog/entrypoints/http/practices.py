@@ -8,7 +8,8 @@ from litestar.response import Response
 
 from heallog.application.practices import Practices
 from heallog.domain.access import ENTITLEMENTS, Plan, Role
-from heallog.domain.fields import moment, object_schema, read
+from heallog.domain.canon import moment
+from heallog.domain.fields import object_schema, read
 from heallog.domain.practices import (
     BREAKING_GLASS,
     CHANGING_ROLE,

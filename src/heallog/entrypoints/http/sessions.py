@@ -7,7 +7,8 @@ from litestar.di import NamedDependency
 
 from heallog.application.sessions import Sessions
 from heallog.domain.accounts import PROVE
-from heallog.domain.fields import moment, object_schema, read
+from heallog.domain.canon import moment
+from heallog.domain.fields import object_schema, read
 from heallog.domain.sessions import LOGIN, REFRESH, SWITCH, Session
 from heallog.entrypoints.http import versions as wire
 from heallog.entrypoints.http.auth import TOKENS, ApiRequest, tokens

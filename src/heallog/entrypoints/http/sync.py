@@ -13,8 +13,9 @@ from heallog.application.sync.pull import Sync
 from heallog.application.sync.push import Pushes
 from heallog.application.sync.quarantine import Quarantine
 from heallog.domain import pushes as domain
+from heallog.domain.canon import moment
 from heallog.domain.errors import FieldError, InvalidFields
-from heallog.domain.fields import moment, object_schema, printable, read
+from heallog.domain.fields import object_schema, printable, read
 from heallog.domain.health import Door, Mode
 from heallog.domain.sync import Stream
 from heallog.entrypoints.http import versions as wire

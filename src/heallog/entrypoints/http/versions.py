@@ -7,7 +7,7 @@ from typing import Any
 from litestar.connection import Request
 from litestar.response import Response
 
-from heallog.domain.fields import moment
+from heallog.domain.canon import moment
 from heallog.domain.versions import Difference, Head, Version, document
 
 JSON = "application/json"
