@@ -38,7 +38,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, aggregate_order_by
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from heallog.adapters.postgres.database import Executor, Row, Statement, Transaction
-from heallog.adapters.postgres.schema import ID, SEPARATOR, identifier, metadata
+from heallog.adapters.postgres.schema import ID, SEPARATOR, identifier, metadata, parameter, rows_of
 from heallog.application.ports import sync as ports
 from heallog.application.ports.sync import Page
 from heallog.domain import watermelon
@@ -113,8 +113,7 @@ def _write() -> Statement:
         .returning(sync_heads.c.seq)
         .cte("head")
     )
-    arrays = func.unnest(*(bindparam(name, type_=ARRAY(kind)) for name, kind in _GIVEN.items()))
-    given = arrays.table_valued(*_GIVEN).render_derived(name="given")
+    given = rows_of(_GIVEN, "arrays").subquery("given")
     rows = select(practice, head.c.seq, *(given.c[name] for name in _GIVEN)).join_from(given, head, true())
     names = ["practice_id", "seq", "rank", "id", "patient_id", "version", "wire", "row", "deleted"]
     write = upsert(change_feed).from_select(names, rows)
@@ -330,18 +329,17 @@ async def write(executor: Executor, feed: Prepared) -> None:
     """The last statement before the commit. Every practice has a head: it got one when it began."""
     feed.prepare()
     for practice_id, items in feed.told():
-        await executor.fetch(
-            WRITE,
-            practice=practice_id,
-            ranks=[item.stream.rank for item in items],
-            ids=[item.id for item in items],
-            patients=[item.patient_id for item in items],
-            versions=[item.version for item in items],
-            wires=[item.wire for item in items],
-            rows=[feed.rows[practice_id, item.stream, item.id] for item in items],
-            deleted=[item.deleted for item in items],
-            contributions=feed.contributions(practice_id),
+        columns: tuple[Sequence[Any], ...] = (
+            [item.stream.rank for item in items],
+            [item.id for item in items],
+            [item.patient_id for item in items],
+            [item.version for item in items],
+            [item.wire for item in items],
+            [feed.rows[practice_id, item.stream, item.id] for item in items],
+            [item.deleted for item in items],
         )
+        given = {name: parameter(kind, column) for (name, kind), column in zip(_GIVEN.items(), columns, strict=True)}
+        await executor.fetch(WRITE, practice=practice_id, contributions=feed.contributions(practice_id), **given)
         if again := feed.repeated(practice_id):
             await executor.fetch(
                 AGAIN,

@@ -68,7 +68,7 @@ def _project(head: Head) -> tuple[Any, ...]:
 APPEND = Append(
     Collection.PATIENTS,
     patients,
-    {"sort_name": ID, "words": Text(), "trigrams": Text(), "tags": Text()},
+    {"sort_name": Text(), "words": Text(), "trigrams": Text(), "tags": Text()},
     _project,
     {"trigrams": BigInteger(), "tags": Text()},
 )

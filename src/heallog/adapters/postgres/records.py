@@ -85,7 +85,7 @@ def _project(head: Head) -> tuple[Any, ...]:
 APPEND = Append(
     Collection.RECORDS,
     records,
-    {"kind": Text(), "status": Text(), "occurred_at": TIME, "code": Text()},
+    {"kind": ID, "status": ID, "occurred_at": TIME, "code": ID},
     _project,
     {},
 )

@@ -12,7 +12,6 @@ from sqlalchemy import (
     Select,
     Table,
     Text,
-    and_,
     any_,
     bindparam,
     case,
@@ -33,7 +32,19 @@ from sqlalchemy.dialects.postgresql import ARRAY
 
 from heallog.adapters.postgres.audit import PLACE, audit_entries
 from heallog.adapters.postgres.database import Executor, Row, Statement
-from heallog.adapters.postgres.schema import ID, SEPARATOR, TIME, Bytes, identifier, metadata, moment
+from heallog.adapters.postgres.schema import (
+    BETWEEN,
+    DIGEST,
+    ID,
+    SEPARATOR,
+    TIME,
+    Bytes,
+    identifier,
+    metadata,
+    moment,
+    parameter,
+    rows_of,
+)
 from heallog.domain.audit import Written
 from heallog.domain.versions import ENTERED, Change, Collection, Head, Version
 
@@ -132,8 +143,8 @@ _VERSION: Mapping[str, Any] = {
     "v_client_time": TIME,
     "v_reason": Text(),
     "v_source": Bytes(),
-    "v_source_digest": LargeBinary(),
-    "v_hash": LargeBinary(),
+    "v_source_digest": DIGEST,
+    "v_hash": DIGEST,
     "v_branch": Boolean(),
     "v_contribution_id": ID,
 }
@@ -143,12 +154,12 @@ _MOVED: Mapping[str, Any] = {
     "patient_id": ID,
     "version": Integer(),
     "last": Integer(),
-    "hash": LargeBinary(),
+    "hash": DIGEST,
     "content": Bytes(),
     "created_at": TIME,
     "updated_at": TIME,
     "updated_by": ID,
-    "source_digest": LargeBinary(),
+    "source_digest": DIGEST,
     "source_version": Integer(),
     "conflict_id": ID,
     "entry_id": ID,
@@ -158,27 +169,14 @@ _MOVED: Mapping[str, Any] = {
     "fields": Text(),
 }
 
-_BETWEEN: Any = literal_column("E'\\x1f'")
-_CONTENTS = ("v_content", "content")
-_JOINED = {name for name, kind in {**_VERSION, **_MOVED}.items() if kind is ID}.union(_CONTENTS)
-"""What comes as one text, for the driver is slow with elements of arrays: none is empty or holds the separator."""
-
 
 def _given(name: str, columns: Mapping[str, Any]) -> Any:
-    """Rows out of one parameter per column: its values joined, or else an array of them."""
-
-    def values(column: str) -> Any:
-        if column not in _JOINED:
-            return bindparam(column, type_=ARRAY(columns[column]))
-        return func.string_to_array(bindparam(column, type_=Text), _BETWEEN, literal_column("''"))
-
-    rows = func.unnest(*map(values, columns)).table_valued(*columns).render_derived(name=f"{name}_arrays")
-    typed = (cast(rows.c[one], Bytes).label(one) if one in _CONTENTS else rows.c[one] for one in columns)
-    return select(*typed).cte(name)
+    """Rows out of one parameter per column."""
+    return rows_of(columns, f"{name}_arrays").cte(name)
 
 
 def _listed(joined: Any, kind: Any) -> Any:
-    return cast(func.string_to_array(joined, _BETWEEN), ARRAY(kind))
+    return cast(func.string_to_array(joined, BETWEEN), ARRAY(kind))
 
 
 class Append:
@@ -224,6 +222,7 @@ class Append:
         head = {
             "practice_id": shared["practice_id"],
             **{name: moved.c[name] for name in _HEAD if name != "practice_id"},
+            "updated_at": func.coalesce(moved.c.updated_at, shared["at"]),
             **{name: _listed(moved.c[name], lists[name]) if name in lists else moved.c[name] for name in own},
         }
         entry = {
@@ -303,17 +302,9 @@ class Append:
             raise RuntimeError("a head was not where its lock left it")
 
 
-def _columns(names: Iterable[str], rows: Iterable[tuple[Any, ...]]) -> dict[str, Any]:
-    """A parameter for each column. One that has no values is empty: `unnest` fills it up with NULL."""
-    return {name: _parameter(name, column) for name, column in zip(names, zip(*rows, strict=True), strict=True)}
-
-
-def _parameter(name: str, column: Sequence[Any]) -> Any:
-    if name in _CONTENTS:
-        return SEPARATOR.encode().join([value or b"" for value in column]).decode()
-    if name in _JOINED:
-        return SEPARATOR.join([value or "" for value in column])
-    return list(column) if any(value is not None for value in column) else []
+def _columns(kinds: Mapping[str, Any], rows: Iterable[tuple[Any, ...]]) -> dict[str, Any]:
+    columns = zip(*rows, strict=True)
+    return {name: parameter(kind, column) for (name, kind), column in zip(kinds.items(), columns, strict=True)}
 
 
 def _version_row(version: Version) -> tuple[Any, ...]:
@@ -345,8 +336,9 @@ def _moved_row(item: Written) -> tuple[Any, ...]:
         head.last,
         head.hash,
         head.content,
-        head.created_at,
-        head.updated_at,
+        # A time is dear to encode, and these are seldom anything else.
+        head.created_at if item.before == 0 else None,
+        None if head.updated_at == item.versions[0].received_at else head.updated_at,
         head.updated_by,
         head.source_digest,
         head.source_version,
@@ -400,19 +392,21 @@ LINEAGE = Statement(
 )
 
 
+_ASKED: Mapping[str, Any] = {"collections": ID, "things": ID, "bases": Integer()}
+
+
 def _lineages() -> Statement:
     """For each asked thing the version that it names, and the device's own latest one on the grounds of it."""
-    names: dict[str, Any] = {"collections": ID, "things": ID, "bases": Integer()}
-    arrays = func.unnest(*(bindparam(name, type_=ARRAY(kind)) for name, kind in names.items()))
-    given = arrays.table_valued(*names).render_derived(name="given")
+    given = rows_of(_ASKED, "arrays").cte("given")
     there = (
         versions.c.practice_id == bindparam("practice_id", type_=ID),
         versions.c.collection == given.c.collections,
         versions.c.thing_id == given.c.things,
     )
-    based = select(given.c.bases.label("asked"), *_WITHOUT_SOURCE).join_from(
-        given, versions, and_(*there, versions.c.number == given.c.bases)
-    )
+    one: Any = literal_column("1")
+    # One for each, by its key: joined, all versions of the practice are read where the planner believes that they are
+    # few.
+    based = select(*_WITHOUT_SOURCE).where(*there, versions.c.number == given.c.bases).limit(one).lateral("based")
     own = (
         select(*_WITHOUT_SOURCE)
         .where(
@@ -423,20 +417,24 @@ def _lineages() -> Statement:
             versions.c.change.in_([literal_column(f"'{change}'") for change in ENTERED]),
         )
         .order_by(versions.c.number.desc())
-        .limit(literal_column("1"))
+        .limit(one)
         .lateral("own")
     )
-    return Statement(union_all(based, select(given.c.bases, *own.c).join_from(given, own, true())))
+    found = (select(given.c.bases.label("asked"), *part.c).join_from(given, part, true()) for part in (based, own))
+    return Statement(union_all(*found))
 
 
 LINEAGES = _lineages()
 
 
+_COLLECTIONS = {str(collection): collection for collection in Collection}
+_CHANGES = {str(change): change for change in Change}
+
+
 def version_of(row: Row) -> Version:
     (practice_id, collection, thing_id, patient_id, number, parent, inputs, change, *rest) = row
-    return Version(
-        practice_id, Collection(collection), thing_id, patient_id, number, parent, tuple(inputs), Change(change), *rest
-    )
+    there = practice_id, _COLLECTIONS[collection], thing_id, patient_id
+    return Version(*there, number, parent, tuple(inputs), _CHANGES[change], *rest)
 
 
 class VersionReads:
@@ -488,9 +486,7 @@ class VersionReads:
             LINEAGES,
             practice_id=practice_id,
             device_id=device_id,
-            collections=[collection for collection, _, _ in asked],
-            things=[thing_id for _, thing_id, _ in asked],
-            bases=[base for _, _, base in asked],
+            **_columns(_ASKED, asked),
         )
         found: dict[tuple[Collection, str, int], list[Version | None]] = {one: [None, None] for one in asked}
         for base, *row in rows:

@@ -161,7 +161,7 @@ class Pushes:
         quarantined: list[Quarantined] = []
         contributions = push.in_order()
         for number, contribution in enumerate(contributions, 1):
-            if len(contributions) > 2 * TURN and number == len(contributions) * 3 // 5:
+            if len(contributions) > 2 * TURN and number == len(contributions) // 2:
                 # It is written in about the time that the rest takes.
                 batch.send()
             if number % TURN == 0:
