@@ -63,7 +63,7 @@ class Mergeable:
 def whole(content: dict[str, Any], invariants: Iterable[Invariant], errors: Errors) -> dict[str, Any]:
     """The content, if it breaks no rule. Raises `InvalidFields` with what was found before, or else with these."""
     if not errors:
-        errors.extend(rule.error for rule in invariants if not rule.holds(content))
+        errors += [rule.error for rule in invariants if not rule.holds(content)]
     if errors:
         raise InvalidFields(errors)
     return content

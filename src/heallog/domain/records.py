@@ -249,7 +249,7 @@ INVARIANTS: Final = (
     Invariant(
         _SAYING,
         FieldError("title", "required", "a record needs a title, a code, a text or values"),
-        lambda content: any(_says(content.get(name)) for name in _SAYING),
+        lambda content: _says_something(content),  # noqa: PLW0108 - it is defined below
     ),
     Invariant(
         ("text",),
@@ -262,6 +262,13 @@ INVARIANTS: Final = (
         lambda content: not _ends_before(content.get("occurred_at"), content.get("ended_at")),
     ),
 )
+
+
+def _says_something(content: Mapping[str, Any]) -> bool:
+    for name in _SAYING:  # noqa: SIM110 - asked of every content several times: half the time of `any`
+        if _says(content.get(name)):
+            return True
+    return False
 
 
 def _says(value: Any) -> bool:

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from .values import ANY_TEXT, JSON, NUMBERS, TIMES, WILD, json_values
 
 from heallog.domain.canon import canonical, decode, moment, reread, same
 from heallog.domain.errors import MalformedJson
+
+from .values import ANY_TEXT, JSON, NUMBERS, TIMES, WILD, json_values
 
 
 def key_by_key_backwards(value: Any) -> Any:

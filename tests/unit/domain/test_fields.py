@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from .values import ANY_TEXT, TIMES, WILD
 
 from heallog.domain import patients, records
 from heallog.domain.accounts import REGISTRATION
@@ -39,6 +38,8 @@ from heallog.domain.fields import (
 )
 from heallog.domain.passwords import Password
 from heallog.domain.sessions import LOGIN
+
+from .values import ANY_TEXT, TIMES, WILD
 
 # -- shapes: what they take and refuse ----------------------------------------------------------------------------
 

@@ -4,7 +4,7 @@ Ids are text under the C collation: they sort and compare as bytes, on every ser
 `practice_id`. JSON columns are `json`, not `jsonb`: what was hashed is what is stored, byte for byte.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import (
@@ -90,14 +90,26 @@ def rows_of(columns: Mapping[str, Any], name: str) -> Select[Any]:
 
 def parameter(kind: Any, column: Sequence[Any]) -> str | list[Any]:
     """The values of one column. One that has none is empty: `unnest` fills it up with NULL."""
-    if not _joined(kind):
-        return list(column) if any(value is not None for value in column) else []
+    missing = column.count(None)
+    joined = _joined(kind)
+    if missing == len(column):
+        return "" if joined else []
+    if not joined:
+        return list(column)
     if isinstance(kind, Bytes):
         return SEPARATOR.encode().join([value or b"" for value in column]).decode()
-    if isinstance(kind, Boolean):
-        column = ["t" if value else "f" for value in column]
-    elif isinstance(kind, Integer):
-        column = ["" if value is None else str(value) for value in column]
-    elif kind is DIGEST:
-        column = ["" if value is None else f"\\x{value.hex()}" for value in column]
-    return SEPARATOR.join([value or "" for value in column])
+    write = _WRITTEN.get(type(kind))
+    if write is not None:
+        column = [None if value is None else write(value) for value in column] if missing else list(map(write, column))
+    return SEPARATOR.join([value or "" for value in column] if missing else column)
+
+
+def _hexadecimal(digest: bytes) -> str:
+    return f"\\x{digest.hex()}"
+
+
+_WRITTEN: Mapping[type, Callable[[Any], str]] = {
+    Boolean: {True: "t", False: "f"}.__getitem__,
+    Integer: str,
+    LargeBinary: _hexadecimal,
+}

@@ -64,7 +64,6 @@ class Batch:
         self._changed: dict[str, Conflict] = {}
         self._entries: list[AuditEntry] = []
         self._refusals: list[AuditEntry] = []
-        self._inner = BatchUnitOfWork(self)
         self._journal: list[tuple[dict[Any, Any], Any, Any]] = []
 
     async def load(self, wanted: Sequence[Wanted]) -> None:
@@ -122,10 +121,6 @@ class Batch:
         return None if own is not None and self._said is not None and own.received_at > self._said else own
 
     # -- doing --------------------------------------------------------------------------------------------------
-
-    def unit_of_work(self) -> "BatchUnitOfWork":
-        """The same one for each operation: it holds nothing of its own."""
-        return self._inner
 
     def mark(self) -> "Mark":
         """Where things stand, to come back to: a contribution is all or nothing."""

@@ -15,7 +15,7 @@ from heallog.application.ports.unit_of_work import UnitOfWork, UnitOfWorkFactory
 from heallog.application.ports.versions import VersionReads
 from heallog.application.ports.world import Clock, Ids
 from heallog.application.records import Records
-from heallog.application.sync.batch import Batch, Wanted
+from heallog.application.sync.batch import Batch, BatchUnitOfWork, Wanted
 from heallog.application.trail import Books, audited
 from heallog.application.versions import Why
 from heallog.domain.access import Actor, Permission, authorise
@@ -133,7 +133,8 @@ class Pushes:
             if isinstance(kept, bytes):
                 return kept
             now = self._clock()
-            outcomes = [_refused(operation, refusal, self._ids()) for operation in push.operations]
+            wrong = errors(refusal)
+            outcomes = [_refused(operation, wrong, self._ids()) for operation in push.operations]
             items = [
                 Quarantined.of(actor, push.id, one.quarantine_id or "", operation, one, now)
                 for one, operation in zip(outcomes, push.operations, strict=True)
@@ -169,21 +170,21 @@ class Pushes:
                 await asyncio.sleep(0)
             mark = batch.mark()
             made: list[Outcome] = []
-            refusal: DomainError | None = None
+            wrong: Wrong | None = None
             for operation in contribution.operations:
                 try:
                     made.append(await self._one(actor, operation, capabilities, batch))
                 except Unavailable:
                     raise
                 except DomainError as error:
-                    refusal = error
-                    refused_one = operation
+                    # What is wrong, and not the error: that knows of this very frame.
+                    wrong, refused_one = errors(error), operation
                     break
-            if refusal is not None:
+            if wrong is not None:
                 batch.back_to(mark)
                 # What was said in one breath (a row that is changed and deleted) is kept once.
                 apart = {one.index: one for one in contribution.operations} | {refused_one.index: refused_one}
-                made = [_refused(one, refusal if one is refused_one else None, self._ids()) for one in apart.values()]
+                made = [_refused(one, wrong if one is refused_one else MATE, self._ids()) for one in apart.values()]
                 quarantined += [
                     Quarantined.of(actor, push.id, one.quarantine_id or "", operation, one, said or now)
                     for one, operation in zip(made, apart.values(), strict=True)
@@ -193,7 +194,10 @@ class Pushes:
 
     def _over(self, batch: Batch, now: datetime) -> _Capabilities:
         """The use cases, on the batch: all of it is one contribution, at one time, and refusals are kept with it."""
-        uow = cast("UnitOfWorkFactory", batch.unit_of_work)
+        # The same one for each operation, for it holds nothing of its own. The batch does not know of it: a push whose
+        # parts held each other would stay in memory until the collector came by, and hold up others then.
+        inner = BatchUnitOfWork(batch)
+        uow = cast("UnitOfWorkFactory", lambda: inner)
         books = Books(batch, lambda: now, self._ids)
         patient_reads, record_reads, versions = self._reads
         contribution_id = self._ids()
@@ -273,8 +277,11 @@ def _wanted(operation: Operation) -> Wanted:
     return Wanted(operation.collection, operation.id, operation.base_version or 0, operation.patient_id)
 
 
-def _refused(operation: Operation, error: DomainError | None, quarantine_id: str) -> Outcome:
-    mate = ({"field": "", "code": "CONTRIBUTION", "message": "something it belongs with was refused"},)
+Wrong = tuple[dict[str, str], ...]
+MATE: Wrong = ({"field": "", "code": "CONTRIBUTION", "message": "something it belongs with was refused"},)
+
+
+def _refused(operation: Operation, wrong: Wrong, quarantine_id: str) -> Outcome:
     return Outcome(
         operation.index,
         Status.QUARANTINED,
@@ -282,11 +289,11 @@ def _refused(operation: Operation, error: DomainError | None, quarantine_id: str
         operation.id,
         None,
         quarantine_id=quarantine_id,
-        errors=mate if error is None else errors(error),
+        errors=wrong,
     )
 
 
-def errors(error: DomainError) -> tuple[dict[str, str], ...]:
+def errors(error: DomainError) -> Wrong:
     """A refusal, as it is told of an operation and kept with it."""
     if isinstance(error, InvalidFields):
         return tuple(one.as_dict() for one in error.errors)
