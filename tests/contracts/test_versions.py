@@ -42,7 +42,12 @@ class Shelf:
         return self.clinic.merged(head, parent, self.content(mine), self.content(text), **told)
 
     async def lineage(self, base: int, device_id: str = "tablet-1") -> tuple[Version | None, Version | None]:
-        return await self.backend.versions.lineage(self.clinic.id, self.collection, "bruno", base, device_id)
+        """Asked for alone; beside others it is the same."""
+        found = await self.backend.versions.lineage(self.clinic.id, self.collection, "bruno", base, device_id)
+        keys = [(self.collection, thing_id, base) for thing_id in ("bruno", "nobody", "bruno")]
+        together = await self.backend.versions.lineages(self.clinic.id, keys, device_id)
+        assert together == {keys[0]: found, keys[1]: (None, None)}
+        return found
 
     def content(self, text: str) -> dict[str, Any]:
         if self.collection is Collection.PATIENTS:
@@ -482,6 +487,10 @@ async def test_numbered_gives_those_that_exist(shelf: Shelf) -> None:
 def _numbers(found: tuple[Version | None, Version | None]) -> tuple[int | None, int | None]:
     base, own = found
     return base and base.number, own and own.number
+
+
+async def test_of_nothing_there_is_no_lineage(shelf: Shelf) -> None:
+    assert await shelf.backend.versions.lineages(shelf.clinic.id, [], "tablet-1") == {}
 
 
 async def test_the_lineage_of_an_edit_is_its_base_and_what_the_device_made_of_it_last(shelf: Shelf) -> None:

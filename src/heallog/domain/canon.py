@@ -15,7 +15,7 @@ def canonical(value: object) -> bytes:
     """The one byte form of a JSON value: keys sorted, no spaces, UTF-8, shortest round-trip floats.
 
     Hashes are taken over it and it is what the wire carries. It is what the standard library makes; where the quicker
-    encoder is known to make the same, that does (its law is in `tests/unit/domain/test_fields.py`).
+    encoder is known to make the same, that does (its law is in `tests/unit/domain/test_canon.py`).
     """
     return _QUICK.encode(value) if _alike(value) else _CANONICAL.encode(value).encode()
 

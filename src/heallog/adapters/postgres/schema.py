@@ -98,18 +98,20 @@ def parameter(kind: Any, column: Sequence[Any]) -> str | list[Any]:
         return list(column)
     if isinstance(kind, Bytes):
         return SEPARATOR.encode().join([value or b"" for value in column]).decode()
-    write = _WRITTEN.get(type(kind))
+    write = _writer(kind)
     if write is not None:
         column = [None if value is None else write(value) for value in column] if missing else list(map(write, column))
     return SEPARATOR.join([value or "" for value in column] if missing else column)
 
 
+def _writer(kind: Any) -> Callable[[Any], str] | None:
+    """How a value is written that is no text already."""
+    if isinstance(kind, Integer):
+        return str
+    if isinstance(kind, Boolean):
+        return {True: "t", False: "f"}.__getitem__
+    return _hexadecimal if kind is DIGEST else None
+
+
 def _hexadecimal(digest: bytes) -> str:
     return f"\\x{digest.hex()}"
-
-
-_WRITTEN: Mapping[type, Callable[[Any], str]] = {
-    Boolean: {True: "t", False: "f"}.__getitem__,
-    Integer: str,
-    LargeBinary: _hexadecimal,
-}

@@ -303,7 +303,7 @@ class Append:
 
 
 def _columns(kinds: Mapping[str, Any], rows: Iterable[tuple[Any, ...]]) -> dict[str, Any]:
-    columns = zip(*rows, strict=True)
+    columns = list(zip(*rows, strict=True)) or [()] * len(kinds)
     return {name: parameter(kind, column) for (name, kind), column in zip(kinds.items(), columns, strict=True)}
 
 
