@@ -185,8 +185,9 @@ def passed_by(base: Content, theirs: Content, mine: Content, policies: Mergeable
     content = policies.derive(values) if plain else _whole(values, policies)
     if policies.broken(content):
         return None
-    took = {*by_me, *(name for name in policies.derived if not same(content.get(name), theirs.get(name)))}
-    return Merged(content, _told(took), ())
+    # An object that I took away empty is there all the same where they filled it: what I changed may come to nothing.
+    took = differing(content, theirs) if plain else differing(flat(content, rules), flat(theirs, rules))
+    return Merged(content, _told({*took}), ())
 
 
 def _entered(side: Content, policies: Mergeable) -> Content:

@@ -391,6 +391,7 @@ def test_values_merge_one_by_one_and_a_pair_as_one() -> None:
     [
         (None, None, {}, {}, ("values",)),
         ({}, {}, None, None, ("values",)),
+        ({}, {"a": 1}, None, {"a": 1}, ()),
         ({}, None, {}, None, ()),
         ({"a": 1}, {"a": 1}, {}, {}, ("values.a",)),
         ({"a": 1}, {"a": 1}, None, None, ("values.a",)),
