@@ -83,8 +83,8 @@ def write_page() -> None:
         "# Performance\n",
         "Made by `make bench` from the files in `benchmarks/results/`; do not edit. A ratio is the median of pairs",
         "that were measured in turn within one run; absolute rates hold for the machine named only, and at its pace:",
-        "the milliseconds that a fixed piece of Python took before and after (`benchmarks/pace.py`; 13 where nobody",
-        "shares the machine).\n",
+        "the milliseconds that a fixed piece of Python took before and after (`benchmarks/pace.py`; 15 is the least",
+        "that was seen).\n",
     ]
     for name, module in ALL.items():
         path = RESULTS / f"{name}.json"

@@ -52,9 +52,11 @@ def noted(
     patient_id: str | None = None,
     version: int | None = None,
     reason: str | None = None,
+    fields: tuple[str, ...] = (),
+    hash: bytes | None = None,
     subjects: tuple[str, ...] = (),
 ) -> AuditEntry:
-    """The entry of what made no version: a read, a list, a refusal."""
+    """The entry of what an actor did: a read, a list, a refusal; of a change with its fields and its version's hash."""
     return AuditEntry(
         actor.practice_id,
         entry_id,
@@ -71,8 +73,8 @@ def noted(
         patient_id,
         version,
         reason,
-        (),
-        None,
+        fields,
+        hash,
         subjects,
     )
 
@@ -111,24 +113,19 @@ def done(
 ) -> Written:
     """A change with the entry that tells of it, and names the last of its versions by number and hash."""
     version = versions[-1]
-    entry = AuditEntry(
-        head.practice_id,
+    entry = noted(
         entry_id,
         version.received_at,
-        actor.account_id,
-        actor.capacity,
-        actor.session_id,
-        actor.device_id,
-        actor.request_id,
+        actor,
         action,
         outcome,
-        head.collection,
-        head.id,
-        head.patient_id,
-        version.number,
-        version.reason,
-        fields,
-        version.hash,
+        collection=head.collection,
+        thing_id=head.id,
+        patient_id=head.patient_id,
+        version=version.number,
+        reason=version.reason,
+        fields=fields,
+        hash=version.hash,
     )
     return Written(head, versions, entry)
 

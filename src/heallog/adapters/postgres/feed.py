@@ -38,7 +38,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, aggregate_order_by
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from heallog.adapters.postgres.database import Executor, Row, Statement, Transaction
-from heallog.adapters.postgres.schema import ID, SEPARATOR, identifier, metadata, parameter, rows_of
+from heallog.adapters.postgres.schema import ID, SEPARATOR, identifier, metadata, parameters, rows_of
 from heallog.application.ports import sync as ports
 from heallog.application.ports.sync import Page
 from heallog.domain import watermelon
@@ -329,17 +329,20 @@ async def write(executor: Executor, feed: Prepared) -> None:
     """The last statement before the commit. Every practice has a head: it got one when it began."""
     feed.prepare()
     for practice_id, items in feed.told():
-        columns: tuple[Sequence[Any], ...] = (
-            [item.stream.rank for item in items],
-            [item.id for item in items],
-            [item.patient_id for item in items],
-            [item.version for item in items],
-            [item.wire for item in items],
-            [feed.rows[practice_id, item.stream, item.id] for item in items],
-            [item.deleted for item in items],
+        rows = (
+            (
+                item.stream.rank,
+                item.id,
+                item.patient_id,
+                item.version,
+                item.wire,
+                feed.rows[practice_id, item.stream, item.id],
+                item.deleted,
+            )
+            for item in items
         )
-        given = {name: parameter(kind, column) for (name, kind), column in zip(_GIVEN.items(), columns, strict=True)}
-        await executor.fetch(WRITE, practice=practice_id, contributions=feed.contributions(practice_id), **given)
+        contributions = feed.contributions(practice_id)
+        await executor.fetch(WRITE, practice=practice_id, contributions=contributions, **parameters(_GIVEN, rows))
         if again := feed.repeated(practice_id):
             await executor.fetch(
                 AGAIN,

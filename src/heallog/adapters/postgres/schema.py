@@ -4,7 +4,7 @@ Ids are text under the C collation: they sort and compare as bytes, on every ser
 `practice_id`. JSON columns are `json`, not `jsonb`: what was hashed is what is stored, byte for byte.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import (
@@ -36,6 +36,7 @@ metadata = MetaData(
 ID = Text(collation="C")
 TIME = DateTime(timezone=True)
 DIGEST = LargeBinary(32)
+"""SHA-256."""
 
 SEPARATOR = "\x1f"
 """Joins values, and lists inside an array parameter (PostgreSQL has no arrays of arrays of unequal length). No text
@@ -75,7 +76,7 @@ def _joined(kind: Any) -> bool:
 
 
 def rows_of(columns: Mapping[str, Any], name: str) -> Select[Any]:
-    """Rows out of one parameter for each column, by its name and type; their values are made by `parameter`."""
+    """Rows out of one parameter for each column, by its name and type; `parameters` makes them."""
 
     def values(column: str, kind: Any) -> Any:
         if not _joined(kind):
@@ -88,7 +89,13 @@ def rows_of(columns: Mapping[str, Any], name: str) -> Select[Any]:
     return select(*(cast(rows.c[one], Bytes).label(one) if one in content else rows.c[one] for one in columns))
 
 
-def parameter(kind: Any, column: Sequence[Any]) -> str | list[Any]:
+def parameters(columns: Mapping[str, Any], rows: Iterable[tuple[Any, ...]]) -> dict[str, Any]:
+    """What `rows_of` takes, of rows whose values stand in the order of the columns."""
+    values = list(zip(*rows, strict=True)) or [()] * len(columns)
+    return {name: _parameter(kind, column) for (name, kind), column in zip(columns.items(), values, strict=True)}
+
+
+def _parameter(kind: Any, column: Sequence[Any]) -> str | list[Any]:
     """The values of one column. One that has none is empty: `unnest` fills it up with NULL."""
     missing = column.count(None)
     joined = _joined(kind)

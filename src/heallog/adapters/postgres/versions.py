@@ -1,6 +1,6 @@
 """The table of versions, reading it, and the one statement that appends to it."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import (
@@ -42,7 +42,7 @@ from heallog.adapters.postgres.schema import (
     identifier,
     metadata,
     moment,
-    parameter,
+    parameters,
     rows_of,
 )
 from heallog.domain.audit import Written
@@ -295,16 +295,11 @@ class Append:
             role=entry.role,
             session_id=entry.session_id,
             request_id=entry.request_id,
-            **_columns(_VERSION, map(_version_row, added)),
-            **_columns(self._moved, ((*_moved_row(item), *self._project(item.head)) for item in written)),
+            **parameters(_VERSION, map(_version_row, added)),
+            **parameters(self._moved, ((*_moved_row(item), *self._project(item.head)) for item in written)),
         )
         if moved is None or moved[0] != len(written):
             raise RuntimeError("a head was not where its lock left it")
-
-
-def _columns(kinds: Mapping[str, Any], rows: Iterable[tuple[Any, ...]]) -> dict[str, Any]:
-    columns = list(zip(*rows, strict=True)) or [()] * len(kinds)
-    return {name: parameter(kind, column) for (name, kind), column in zip(kinds.items(), columns, strict=True)}
 
 
 def _version_row(version: Version) -> tuple[Any, ...]:
@@ -486,7 +481,7 @@ class VersionReads:
             LINEAGES,
             practice_id=practice_id,
             device_id=device_id,
-            **_columns(_ASKED, asked),
+            **parameters(_ASKED, asked),
         )
         found: dict[tuple[Collection, str, int], list[Version | None]] = {one: [None, None] for one in asked}
         for base, *row in rows:
